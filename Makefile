@@ -1,0 +1,53 @@
+# Every target makes the virtual environment .venv that it needs, from nothing; the second run is quick.
+#
+#   make demo    train a small model, map it naively and fast, draw the map (in fastism-demo/)
+#   make test    lint, then the tests on TensorFlow, JAX and PyTorch, then once more in float64
+#   make lint    ruff and pyright
+#   make clean   remove the environment and everything generated
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := test
+.PHONY: demo test lint clean
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+PYTEST_ARGS ?= -q -n auto
+VENV := .venv
+BIN := $(VENV)/bin
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export TF_CPP_MIN_LOG_LEVEL := 3
+
+demo: $(VENV)/.demo
+	$(BIN)/fastism demo
+
+test: lint
+	for backend in tensorflow jax torch; do \
+		echo "== KERAS_BACKEND=$$backend"; \
+		KERAS_BACKEND=$$backend $(BIN)/python -m pytest $(PYTEST_ARGS); \
+	done
+	echo "== KERAS_BACKEND=tensorflow, float64"
+	KERAS_BACKEND=tensorflow FASTISM_TEST_FLOAT=float64 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+clean:
+	rm -rf $(VENV) build dist fastism.egg-info fastism-demo .hypothesis .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml setup.py | $(BIN)/python
+	$(BIN)/pip install -q -e ".[plot]"
+	touch $@
+
+# torch first and pinned: left to itself, pip may take a build with several GB of CUDA libraries
+$(VENV)/.dev: pyproject.toml setup.py | $(BIN)/python
+	$(BIN)/pip install -q "$(TORCH)"
+	$(BIN)/pip install -q -e ".[dev]"
+	touch $@ $(VENV)/.demo

@@ -1,0 +1,18 @@
+"""Chooses the float precision of a test run; quiet logs."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+FLOAT = os.environ.get("FASTISM_TEST_FLOAT", "float32")
+if FLOAT == "float64":
+    os.environ.setdefault("JAX_ENABLE_X64", "1")
+
+import keras  # noqa: E402  (reads the environment)
+
+keras.config.set_floatx(FLOAT)
+if FLOAT == "float64":
+    # On JAX and torch, Keras lets no operation promote to more than 32 bits: BatchNormalization and matmul of float64
+    # tensors compute in float32 there. Lifted here, so that an error of the algorithm cannot hide behind rounding.
+    from keras.src.backend.common import dtypes
+
+    dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
