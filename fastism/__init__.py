@@ -1,0 +1,18 @@
+"""fastism: fast, exact in-silico saturation mutagenesis of Keras sequence models."""
+
+from fastism.errors import MismatchError, ModelError, UnsupportedLayerError
+from fastism.ism import FastISM
+from fastism.mutations import Saturation
+from fastism.naive import NaiveISM
+
+__version__ = "1.0.0"
+
+__all__ = [
+    "FastISM",
+    "MismatchError",
+    "ModelError",
+    "NaiveISM",
+    "Saturation",
+    "UnsupportedLayerError",
+    "__version__",
+]

@@ -1,0 +1,136 @@
+"""Pictures of a plan: its layers as bars, and its graph. matplotlib and Graphviz are needed only here, when called."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pydot
+
+from fastism.explain import Explanation, Row, human
+from fastism.plan import DENSE, REFERENCE, WINDOW, Plan
+
+CHANGED, FLANK, SAME, TEXT = "#d62728", "#f2c230", "#e4e7eb", "#333333"
+FILL = {WINDOW: "#fde0dd", DENSE: "#d9d9d9", REFERENCE: "#ffffff"}
+
+
+def plot_plan(explanation: Explanation, path: Any, *, title: str = "") -> None:
+    """Draw each call's output as a bar: red where it changes, yellow where the next call reads beside that.
+
+    Args:
+        explanation: Of one position.
+        path: File to write.
+        title: Above the picture.
+
+    Raises:
+        ImportError: If matplotlib is missing.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("Drawing a plan needs matplotlib: pip install 'fastism[plot]'.") from error
+    at = explanation.position or 0
+    edited = (at, at + explanation.width)
+    length = explanation.length
+    top = Row("input", "", WINDOW, explanation.width, length, edited, 0, None, 0.0, 0.0, 0.0)
+    rows = [top, *(r for r in explanation.rows if r.length > 1 or r.naive > 0)]
+    figure = Figure(figsize=(11, 1.4 + 0.42 * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    for y, row in enumerate(rows):
+        following = rows[y + 1] if y + 1 < len(rows) else None
+        _bar(axes, y, row, following)
+    axes.set(xlim=(-0.42, 1.62), ylim=(len(rows) - 0.4, -1.3), xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    style: dict[str, Any] = {"va": "center", "color": TEXT, "fontsize": 9, "fontweight": "bold"}
+    axes.text(-0.02, -0.8, "layer", ha="right", **style)
+    axes.text(0.5, -0.8, "output positions", ha="center", **style)
+    for x, label in ((1.2, "changed / of"), (1.4, "naive"), (1.58, "minimal")):
+        axes.text(x, -0.8, label, ha="right", **style)
+    axes.set_title(title, loc="left", fontsize=12, color=TEXT)
+    _legend(axes, explanation)
+    figure.savefig(path, dpi=160)
+
+
+def _bar(axes: Any, y: int, row: Row, following: Row | None) -> None:
+    height, n = 0.56, max(row.length, 1)
+    axes.broken_barh([(0, 1)], (y - height / 2, height), facecolors=SAME, edgecolors="none")
+    if row.span is not None and row.span[1] > row.span[0]:
+        reads = following.source if following is not None and following.state == WINDOW else None
+        if reads is not None and reads[1] <= n:
+            lo, hi = min(reads[0], row.span[0]), max(reads[1], row.span[1])
+            axes.broken_barh([(lo / n, (hi - lo) / n)], (y - height / 2, height), facecolors=FLANK)
+        width = max(row.span[1] - row.span[0], 0) / n
+        axes.broken_barh([(row.span[0] / n, max(width, 0.002))], (y - height / 2, height), facecolors=CHANGED)
+    for tick in range(1, 10):
+        axes.plot([tick / 10] * 2, [y - height / 2, y + height / 2], color="white", lw=0.6)
+    style: dict[str, Any] = {"va": "center", "color": TEXT, "fontsize": 9}
+    axes.text(-0.02, y, f"{row.call}  ({row.kind})" if row.kind else row.call, ha="right", **style)
+    axes.text(1.2, y, f"{row.changed:,} / {row.length:,}", ha="right", **style)
+    if row.naive:
+        axes.text(1.4, y, human(row.naive), ha="right", **style)
+        axes.text(1.58, y, human(row.minimal), ha="right", **style)
+
+
+def _legend(axes: Any, explanation: Explanation) -> None:
+    from matplotlib.patches import Patch
+
+    handles = [
+        Patch(color=CHANGED, label="changed"),
+        Patch(color=FLANK, label="unchanged, read by the next layer"),
+        Patch(color=SAME, label="unchanged"),
+    ]
+    total = f"multiply-accumulates: naive {human(explanation.naive)}, minimal {human(explanation.minimal)}"
+    axes.legend(
+        handles=handles,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.0),
+        ncols=3,
+        frameon=False,
+        fontsize=9,
+        title=total,
+        title_fontsize=9,
+    )
+
+
+def plot_graph(plan: Plan, explanation: Explanation, path: Any) -> None:
+    """Draw the model's calls and tensors with pydot: window blocks red, dense blocks grey, the rest white.
+
+    Args:
+        plan: To draw.
+        explanation: Of the same plan.
+        path: File to write; .dot, or what Graphviz can make.
+
+    Raises:
+        RuntimeError: If Graphviz is needed and missing.
+    """
+    path = Path(path)
+    form = path.suffix.lstrip(".").lower() or "dot"
+    if form != "dot" and shutil.which("dot") is None:
+        raise RuntimeError(
+            f"Writing {path.name} needs Graphviz, whose program 'dot' was not found; install it (conda install "
+            f"graphviz, or apt install graphviz), or write {path.with_suffix('.dot').name} instead."
+        )
+    dot = pydot.Dot("fastism", graph_type="digraph", rankdir="TB")
+    dot.set_node_defaults(shape="box", style='"filled,rounded"', fontname="Helvetica", fontsize="10")
+    made_by: dict[int, str] = {}
+    for tensor in plan.graph.inputs:
+        mutated = tensor == plan.program.mutated
+        made_by[tensor] = f"t{tensor}"
+        label = f"{plan.graph.tensors[tensor].name}\n{plan.graph.shape(tensor)}" + ("\nmutated" if mutated else "")
+        fill = FILL[WINDOW] if mutated else FILL[REFERENCE]
+        dot.add_node(_node(made_by[tensor], label, fill, shape="ellipse"))
+    for call, row in zip(plan.graph.calls, explanation.rows, strict=True):
+        label = f"{call.name} ({call.kind})\n{row.state}: {row.changed} of {row.length}"
+        label += f"\n{row.reason}" if row.reason else ""
+        dot.add_node(_node(f"c{call.index}", label, FILL[row.state]))
+        for tensor in call.inputs:
+            dot.add_edge(pydot.Edge(made_by[tensor], f"c{call.index}"))
+        made_by.update(dict.fromkeys(call.outputs, f"c{call.index}"))
+    dot.write(str(path), format="raw" if form == "dot" else form)
+
+
+def _node(name: str, label: str, fill: str, **more: Any) -> pydot.Node:
+    quoted = label.replace("\\", "\\\\").replace('"', "'").replace("\n", "\\n")
+    return pydot.Node(name, label=f'"{quoted}"', fillcolor=f'"{fill}"', **more)

@@ -1,0 +1,299 @@
+"""Runs a plan: reference cache, chunks of variants, results. Knows no layer type."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from fastism import backend
+from fastism.mutations import Edits, Groups, group
+from fastism.plan import DENSE, WINDOW, Plan, Planned, Program, Wired, make_plan
+from fastism.rules.step import At
+from fastism.runtime import Runtime, Window
+
+Tensor = Any
+
+#: Bytes of reference activations that are cached at once.
+CACHE_BYTES = 512 << 20
+#: Bytes that the largest window tensor of a chunk should stay under, so that a chunk stays in the processor's cache.
+CHUNK_BYTES = 3 << 20
+#: Width from which element-wise passes over windows, not matrix products, dominate.
+WIDE = 64
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The static sizes for which a chunk function is compiled."""
+
+    sequences: int
+    groups: int
+    members: int
+    width: int
+    reach: int
+
+
+class Engine:
+    """Runs edits of sequences through a model by windows of change.
+
+    Args:
+        program: The model in steps.
+        batch_size: Variants in a chunk, or ``"auto"``.
+        jit: True, False or ``"auto"``.
+    """
+
+    def __init__(self, program: Program, *, batch_size: int | str = "auto", jit: bool | str = "auto"):
+        self.program, self.batch_size, self.jit = program, batch_size, jit
+        self._plans: dict[tuple[int, int | None], Plan] = {}
+        self._chunks: dict[Shape, Callable[..., Any]] = {}
+        self._references: dict[tuple[int, Shape], Callable[..., Any]] = {}
+
+    def plan(self, width: int, reach: int | None = None) -> Plan:
+        """The plan for edits of a width, made once."""
+        key = (width, reach)
+        if key not in self._plans:
+            self._plans[key] = make_plan(self.program, width, reach)
+        return self._plans[key]
+
+    def run(
+        self,
+        inputs: Sequence[np.ndarray],
+        edits: Edits,
+        results: Callable[[int, list[np.ndarray]], list[np.ndarray]],
+        progress: Callable[[int], Any] | None = None,
+    ) -> None:
+        """Predict every edit.
+
+        Args:
+            inputs: One array (N, ...) for each of the model's inputs.
+            edits: What is changed in the mutated one.
+            results: Called with the number of sequences done and the reference outputs (n, *output) of the next n;
+                gives the arrays, (cells, *output) over all sequences, already holding the reference, to write into.
+            progress: Called with the number of variants done since the last call.
+        """
+        n = len(inputs[0])
+        batch = self._sequences_at_once(n, edits.width)
+        for first in range(0, n, batch):
+            end = min(first + batch, n)
+            part = edits.of_sequences(first, end)
+            taken = [_padded(x[first:end], batch) for x in inputs]
+            self._run_batch(taken, end - first, part, lambda refs, at=first: results(at, refs), progress)
+
+    def _run_batch(self, inputs, real: int, edits: Edits, results, progress) -> None:
+        groups = group(edits)
+        shape = self._shape(len(inputs[0]), groups, edits.width)
+        plan = self.plan(shape.width, shape.reach)
+        tensors = [ops.convert_to_tensor(x, dtype=d) for x, d in zip(inputs, self._dtypes(), strict=True)]
+        cache, references = self._reference_function(plan, shape)(tensors)
+        out = results([backend.to_numpy(r)[:real] for r in references])
+        if len(edits) == 0:
+            return
+        run = self._chunk_function(plan, shape)
+        mutated = inputs[self.program.graph.inputs.index(self.program.mutated)]
+        for begin in range(0, len(groups), shape.groups):
+            rows = np.minimum(np.arange(begin, begin + shape.groups), len(groups) - 1)
+            edit = np.where((np.arange(begin, begin + shape.groups) < len(groups))[:, None], groups.edit[rows], -1)
+            sequence, start = groups.sequence[rows], groups.start[rows]
+            delta = _deltas(mutated, edits, sequence, start, edit)
+            slots = plan.slot_table[:, start]
+            answers = run(cache, sequence.astype(np.int32), slots, delta)
+            self._write(plan, answers, edit, start, edits, out)
+            if progress is not None:
+                progress(int((edit >= 0).sum()))
+
+    def _dtypes(self) -> list[str]:
+        graph = self.program.graph
+        return [graph.tensors[t].dtype for t in graph.inputs]
+
+    # ------------------------------------------------------------------ sizes
+
+    def _sequences_at_once(self, n: int, width: int) -> int:
+        """A power of two of sequences whose cached activations fit into the budget."""
+        plan = self.plan(width)
+        size = sum(4 * math.prod(self.program.shapes[t]) for t in plan.taps) or 1
+        most = max(1, CACHE_BYTES // size)
+        return min(_power_of_two_above(n), _power_of_two_above(most + 1) // 2 if most > 1 else 1)
+
+    def _shape(self, sequences: int, groups: Groups, width: int) -> Shape:
+        members = groups.members
+        variants = self.variants_in_chunk(width) if self.batch_size == "auto" else int(self.batch_size)
+        count = max(1, min(variants // members, _power_of_two_above(max(len(groups), 1))))
+        starts = groups.start
+        ends = np.minimum(np.arange(0, len(starts), count) + count, len(starts)) - 1
+        spread = int((starts[ends] - starts[::count]).max()) if len(starts) else 0
+        length = self.program.shapes[self.program.mutated][0]
+        reach = min(_power_of_two_above(spread + 1), length)
+        return Shape(sequences, count, members, width, reach)
+
+    def variants_in_chunk(self, width: int) -> int:
+        """How many variants make a chunk whose largest tensor stays in the processor's cache."""
+        plan = self.plan(width)
+        largest = 1
+        for planned in plan.steps:
+            for tensor in planned.wired.outputs:
+                shape = self.program.shapes[tensor]
+                if tensor in plan.spans:
+                    largest = max(largest, plan.spans[tensor].width * math.prod(shape[1:]))
+                elif tensor in plan.dense:
+                    largest = max(largest, math.prod(shape))
+        return int(np.clip(CHUNK_BYTES // (4 * largest), 12, 2048))
+
+    def mode(self, plan: Plan) -> str:
+        """How chunks run: ``"eager"``, ``"graph"`` or ``"xla"``."""
+        widths = [
+            plan.spans[t].width for p in plan.steps if p.state == WINDOW for t in p.wired.outputs if t in plan.spans
+        ]
+        return backend.choose_mode(self.jit, wide=bool(widths) and max(widths) > WIDE)
+
+    # ------------------------------------------------------------------ compiled functions
+
+    def _reference_function(self, plan: Plan, shape: Shape) -> Callable[..., Any]:
+        key = (id(plan), shape)
+        if key not in self._references:
+            mode = self.mode(plan)
+            mode = backend.GRAPH if mode == backend.XLA and backend.name() == "tensorflow" else mode
+            fn = reference_function(plan)
+            self._references[key] = backend.compile_function(fn, self.program.graph.variables, mode)
+        return self._references[key]
+
+    def _chunk_function(self, plan: Plan, shape: Shape) -> Callable[..., Any]:
+        if shape not in self._chunks:
+            fn = chunk_function(plan, shape.groups, shape.members)
+            self._chunks[shape] = backend.compile_function(fn, self.program.graph.variables, self.mode(plan))
+        return self._chunks[shape]
+
+    # ------------------------------------------------------------------ results
+
+    def _write(self, plan: Plan, answers, edit, start, edits: Edits, out: list[np.ndarray]) -> None:
+        """Put a chunk's answers into the results, at the positions that can differ from the reference only."""
+        member = edit.ravel()
+        starts = np.repeat(start, edit.shape[1])
+        for tensor, answer, target in zip(self.program.outputs, answers, out, strict=True):
+            if tensor not in plan.reached:
+                continue
+            keep = np.flatnonzero((member >= 0) & plan.reached[tensor][starts])
+            if not len(keep):
+                continue
+            cells = edits.cell[member[keep]]
+            values = backend.to_numpy(answer)[keep]
+            if tensor in plan.dense:
+                target[cells] = values
+                continue
+            span, at = plan.spans[tensor], starts[keep]
+            where = span.start[at][:, None] + np.arange(span.width)  # (V, W)
+            changed = (where >= span.lo[at][:, None]) & (where < span.hi[at][:, None])
+            row, column = np.nonzero(changed)
+            target[cells[row], where[row, column]] += values[row, column].astype(target.dtype)
+
+
+def evaluate(wired: Wired, program: Program, whole: Callable[[int], Tensor]) -> dict[int, Tensor]:
+    """Run a step on whole tensors, as the model itself would."""
+    if wired.alone or wired.step is None:
+        values = wired.call.evaluate([whole(program.find(t)) for t in wired.call.inputs])
+        return dict(zip(wired.outputs, values, strict=True))
+    return {wired.outputs[0]: wired.step.evaluate(*[whole(t) for t in wired.inputs])}
+
+
+def reference_function(plan: Plan, taps: Collection[int] | None = None) -> Callable[..., Any]:
+    """A function of the model's inputs: (cache, outputs) of the reference sequences.
+
+    ``taps`` are the tensors to cache, those that the plan needs by default.
+    """
+
+    def reference(inputs):
+        values = dict(zip(plan.graph.inputs, inputs, strict=True))
+        for planned in plan.steps:
+            values.update(evaluate(planned.wired, plan.program, values.__getitem__))
+        cache = {str(t): values[t] for t in (plan.taps if taps is None else taps)}
+        for i, planned in enumerate(plan.steps):
+            step = planned.wired.step
+            if planned.state == WINDOW and step is not None and planned.given is not None:
+                for name, array in step.prepare(values.__getitem__, planned.given).items():
+                    cache[f"{i}:{name}"] = array
+        return cache, [values[t] for t in plan.program.outputs]
+
+    return reference
+
+
+def chunk_function(plan: Plan, groups: int, members: int) -> Callable[..., Any]:
+    """A function of (cache, sequence, slots, delta) that gives each output for every variant of a chunk.
+
+    Outputs in state window come as (V, W, ...) deltas, dense ones as (V, ...) values, others as None.
+    """
+
+    def chunk(cache, sequence, slots, delta):
+        states = trace(plan, cache, sequence, slots, delta, groups, members)
+        answers = []
+        for tensor in plan.program.outputs:
+            state = states.get(tensor)
+            if isinstance(state, Window):
+                g, m, *rest = state.delta.shape
+                answers.append(ops.reshape(state.delta, (g * m, *rest)))
+            else:
+                answers.append(ops.zeros((1,)) if state is None else state)
+        return answers
+
+    return chunk
+
+
+def trace(plan: Plan, cache, sequence, slots, delta, groups: int, members: int) -> dict[int, Any]:
+    """Run a plan's changed steps: every changed tensor as a :class:`Window` or as whole values (V, ...)."""
+    program = plan.program
+    runtime = Runtime(
+        cache={int(k): v for k, v in cache.items() if ":" not in k},
+        sequence=ops.convert_to_tensor(sequence, dtype="int32"),
+        slots=ops.convert_to_tensor(slots, dtype="int32"),
+        slot_of=plan.slot_of,
+        groups=groups,
+        members=members,
+    )
+    delta = ops.convert_to_tensor(delta)
+    states: dict[int, Any] = {
+        program.mutated: Window(runtime, program.mutated, plan.spans[program.mutated], delta=delta)
+    }
+
+    def whole(tensor: int) -> Tensor:
+        state = states.get(tensor)
+        if state is None:
+            return runtime.repeat(tensor)
+        return state.whole() if isinstance(state, Window) else state
+
+    for i, planned in enumerate(plan.steps):
+        if planned.state == WINDOW:
+            prefix = f"{i}:"
+            prepared = {k[len(prefix) :]: v for k, v in cache.items() if k.startswith(prefix)}
+            states[planned.wired.outputs[0]] = _run_window(planned, runtime, states, prepared)
+        elif planned.state == DENSE:
+            states.update(evaluate(planned.wired, program, whole))
+    return states
+
+
+def _run_window(planned: Planned, runtime: Runtime, states, prepared) -> Any:
+    given, local, step = planned.given, planned.local, planned.wired.step
+    if given is None or local is None or step is None:
+        raise RuntimeError(f"step of {planned.wired.call.name!r} has no plan")
+    windows = tuple(states.get(t) for t in given.inputs)
+    return step.run(At(runtime, given, local, windows, prepared))
+
+
+def _deltas(x: np.ndarray, edits: Edits, sequence, start, edit) -> np.ndarray:
+    """(G, M, width, A) mutant - reference at the input; zeros where a group has no member."""
+    window = start[:, None] + np.arange(edits.width)
+    reference = x[sequence[:, None], window]  # (G, width, A)
+    written = edits.contents[edits.content[np.maximum(edit, 0)]]  # (G, M, width, A)
+    delta = written - reference[:, None]
+    delta[edit < 0] = 0
+    return np.ascontiguousarray(delta)
+
+
+def _padded(x: np.ndarray, n: int) -> np.ndarray:
+    """``x`` with its last row repeated up to ``n`` rows."""
+    return x if len(x) == n else np.concatenate([x, np.repeat(x[-1:], n - len(x), axis=0)])
+
+
+def _power_of_two_above(n: int) -> int:
+    return 1 << max(0, int(n - 1).bit_length())

@@ -1,0 +1,298 @@
+"""Keras model -> :class:`Graph` of :class:`Call` s. The only file that touches Keras's private attributes.
+
+A node of the graph is a *call*, not a layer: a layer or nested model that is called twice gives two calls (or two
+copies of its calls). Nested functional and Sequential models are opened in place. The graph is reached backwards
+from the model's outputs through each tensor's history, so calls that the same layers have in other models never
+appear. Nothing of the user's model is modified, cloned or renamed.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+from keras import tree
+from keras.src.models.functional import Functional
+
+from fastism.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A value that flows between calls.
+
+    Attributes:
+        id: Its index in :attr:`Graph.tensors`.
+        name: For messages.
+        shape: Without the batch axis; None where Keras does not know it.
+        dtype: Keras dtype name.
+        masked: Whether Keras attaches a mask to it.
+    """
+
+    id: int
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+    masked: bool = False
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Stands for tensor ``id`` in the recorded arguments of a call."""
+
+    id: int
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of a layer or ``keras.ops`` operation.
+
+    Attributes:
+        index: Position in execution order.
+        name: Path of the operation, with ``#2`` for its second call and so on; unique in a graph.
+        op: The Keras layer or operation itself.
+        args, kwargs: As recorded, tensors replaced by :class:`Ref`.
+        inputs: Ids of the tensors among the arguments, in order of appearance.
+        outputs: Ids of the tensors that come out.
+    """
+
+    index: int
+    name: str
+    op: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+    @property
+    def kind(self) -> str:
+        """Class name of the operation."""
+        return type(self.op).__name__
+
+    def evaluate(self, values: Sequence[Any]) -> list[Any]:
+        """Run the call on full tensors, given in the order of :attr:`inputs`."""
+        given = dict(zip(self.inputs, values, strict=True))
+
+        def fill(leaf):
+            return given[leaf.id] if isinstance(leaf, Ref) else leaf
+
+        args, kwargs = tree.map_structure(fill, (self.args, self.kwargs))
+        return tree.flatten(self.op(*args, **kwargs))
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A Keras model as a list of calls in execution order.
+
+    Attributes:
+        calls: Only those that some output depends on.
+        tensors: All values, by id.
+        inputs, outputs: Ids, in the order of ``model.inputs`` and ``model.outputs``.
+        variables: Every variable of the model.
+    """
+
+    calls: tuple[Call, ...]
+    tensors: tuple[Tensor, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    variables: tuple[Any, ...]
+    input_keys: tuple[str, ...] | None
+    output_structure: Any = field(repr=False)
+
+    def shape(self, tensor: int) -> tuple[int | None, ...]:
+        """Shape of a tensor without the batch axis."""
+        return self.tensors[tensor].shape
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The call that makes each output; the tensor's own name where an input is an output."""
+        made_by = {t: call.name for call in self.calls for t in call.outputs}
+        return tuple(made_by.get(t, self.tensors[t].name) for t in self.outputs)
+
+    def restore_outputs(self, flat: Sequence[Any]) -> Any:
+        """Flat outputs in the model's own structure; a list for several, alone if there is one."""
+        if not isinstance(self.output_structure, list | tuple | dict):
+            return flat[0]
+        packed = tree.pack_sequence_as(self.output_structure, list(flat))
+        if isinstance(packed, list | tuple):
+            return packed[0] if len(packed) == 1 else list(packed)
+        return packed
+
+
+def read_model(model: Any) -> Graph:
+    """Read the graph of a functional or Sequential Keras 3 model.
+
+    Args:
+        model: A built ``keras.Model`` made of inputs and outputs, or a built ``keras.Sequential``.
+
+    Returns:
+        Its graph, nested models opened.
+
+    Raises:
+        ModelError: If the model is no Keras 3 model, is not built, is subclassed, or has a call that was recorded
+            with ``training=True``.
+    """
+    return _Reader(_functional(model)).graph()
+
+
+def _functional(model: Any) -> Functional:
+    if isinstance(model, keras.Sequential):
+        inner = getattr(model, "_functional", None)
+        if inner is None:
+            raise ModelError(
+                f"Model {model.name!r} is a Sequential that is not built, so its layers have no shapes; a built model "
+                "is needed. Add keras.Input((length, alphabet)) as its first layer, or call it once on a batch."
+            )
+        if type(model).call is not keras.Sequential.call:
+            raise ModelError(_subclassed(model))
+        return inner
+    if isinstance(model, Functional):
+        if type(model).call is not Functional.call:
+            raise ModelError(_subclassed(model))
+        return model
+    if isinstance(model, keras.Model):
+        raise ModelError(_subclassed(model))
+    if type(model).__module__.startswith(("tf_keras", "tensorflow.python.keras")):
+        raise ModelError(
+            f"The model is a {type(model).__name__} of Keras 2 ({type(model).__module__}); a Keras 3 model is needed. "
+            "Save it with model.save('model.h5') and load that with keras.models.load_model of Keras 3."
+        )
+    raise ModelError(
+        f"The model is a {type(model).__name__}; a keras.Model made of inputs and outputs, or a built "
+        "keras.Sequential, is needed."
+    )
+
+
+def _subclassed(model: Any) -> str:
+    return (
+        f"Model {model.name!r} is of class {type(model).__name__}, which defines its own call(), so Keras records no "
+        "graph of its layers; a model made of inputs and outputs is needed. Build one with x = keras.Input((length, "
+        "alphabet)); keras.Model(x, model.call(x)), then check that both give the same predictions."
+    )
+
+
+class _Reader:
+    def __init__(self, model: Functional):
+        self.model = model
+        self.calls: list[Call] = []
+        self.tensors: list[Tensor] = []
+        self.names: Counter[str] = Counter()
+
+    def graph(self) -> Graph:
+        model = self.model
+        env = {id(kt): self._new_tensor(kt) for kt in model.inputs}
+        self._walk(model.outputs, env, prefix="")
+        struct = model._inputs_struct
+        return Graph(
+            calls=tuple(self.calls),
+            tensors=tuple(self.tensors),
+            inputs=tuple(env[id(kt)] for kt in model.inputs),
+            outputs=tuple(env[id(kt)] for kt in model.outputs),
+            variables=tuple(model.variables),
+            input_keys=_keys_of_inputs(struct, model.inputs),
+            output_structure=model._outputs_struct,
+        )
+
+    def _new_tensor(self, kt: Any) -> int:
+        masked = getattr(kt, "_keras_mask", None) is not None
+        tensor = Tensor(len(self.tensors), kt.name, tuple(kt.shape[1:]), str(kt.dtype), masked)
+        self.tensors.append(tensor)
+        return tensor.id
+
+    def _walk(self, outputs: Sequence[Any], env: dict[int, int], prefix: str) -> None:
+        """Add the calls that ``outputs`` depend on, in execution order; ``env`` maps id(KerasTensor) to tensor."""
+        stack = list(reversed(outputs))
+        while stack:
+            kt = stack[-1]
+            if id(kt) in env:
+                stack.pop()
+                continue
+            history = kt._keras_history
+            node = history.operation._inbound_nodes[history.node_index]
+            missing = [t for t in node.arguments.keras_tensors if id(t) not in env]
+            if missing:
+                stack.extend(reversed(missing))
+                continue
+            if node.is_input:
+                raise ModelError(
+                    f"Tensor {kt.name!r} is an input that the model does not list among its inputs; every Input that "
+                    "the outputs depend on must be in keras.Model(inputs=...)."
+                )
+            self._add(node, env, prefix)
+
+    def _add(self, node: Any, env: dict[int, int], prefix: str) -> None:
+        op = node.operation
+        path = prefix + op.name
+        if _recorded_training(node):
+            raise ModelError(
+                f"Layer {path!r} was called with training=True when the model was built, so its output is random or "
+                "depends on the batch and in-silico mutagenesis is not defined; build the model without that argument."
+            )
+        inner = _opened(op)
+        if inner is not None:
+            given = tree.flatten(node.arguments.args[0]) if node.arguments.args else []
+            if _can_open(inner, given, node):
+                inside = {id(i): env[id(g)] for i, g in zip(inner.inputs, given, strict=True)}
+                self._walk(inner.outputs, inside, prefix=f"{self._unique(path)}/")
+                env.update({id(o): inside[id(i)] for o, i in zip(node.outputs, inner.outputs, strict=True)})
+                return
+        args, kwargs = tree.map_structure(
+            lambda leaf: Ref(env[id(leaf)]) if isinstance(leaf, keras.KerasTensor) else leaf,
+            (node.arguments.args, node.arguments.kwargs),
+        )
+        inputs = tuple(dict.fromkeys(env[id(t)] for t in node.arguments.keras_tensors))
+        for out in node.outputs:
+            env[id(out)] = self._new_tensor(out)
+        outputs = tuple(env[id(out)] for out in node.outputs)
+        self.calls.append(Call(len(self.calls), self._unique(path), op, args, kwargs, inputs, outputs))
+
+    def _unique(self, path: str) -> str:
+        self.names[path] += 1
+        count = self.names[path]
+        return path if count == 1 else f"{path}#{count}"
+
+
+def _opened(op: Any) -> Functional | None:
+    """The functional model inside ``op`` if it is a model that only runs its graph."""
+    if isinstance(op, keras.Sequential) and type(op).call is keras.Sequential.call:
+        return getattr(op, "_functional", None)
+    if isinstance(op, Functional) and type(op).call is Functional.call:
+        return op
+    return None
+
+
+def _can_open(inner: Functional, given: Sequence[Any], node: Any) -> bool:
+    """Whether the nested call only hands tensors of the expected shape and dtype to the inner inputs."""
+    if len(node.arguments.args) != 1 or len(given) != len(inner.inputs):
+        return False
+    if any(isinstance(v, keras.KerasTensor) for v in tree.flatten(node.arguments.kwargs)):
+        return False
+    return all(
+        isinstance(g, keras.KerasTensor) and len(g.shape) == len(i.shape) and g.dtype == i.dtype
+        for g, i in zip(given, inner.inputs, strict=True)
+    )
+
+
+def _recorded_training(node: Any) -> bool:
+    op, arguments = node.operation, node.arguments
+    if "training" in arguments.kwargs:
+        return bool(arguments.kwargs["training"])
+    if not isinstance(op, keras.Layer) or len(arguments.args) < 2:
+        return False
+    try:
+        bound = inspect.signature(op.call).bind(*arguments.args, **arguments.kwargs)
+    except TypeError:
+        return False
+    return bound.arguments.get("training") is True
+
+
+def _keys_of_inputs(struct: Any, inputs: Sequence[Any]) -> tuple[str, ...] | None:
+    """The dictionary keys of a model with dict inputs, in the order of ``model.inputs``."""
+    if not isinstance(struct, dict):
+        return None
+    key_of = {id(kt): key for key, kt in struct.items()}
+    return tuple(key_of.get(id(kt), kt.name) for kt in inputs)

@@ -1,0 +1,280 @@
+"""The door: whatever users pass becomes arrays of one form, or a clear error."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from fastism.errors import ModelError
+from fastism.graph import Graph
+
+
+def check_input_index(graph: Graph, index: Any) -> int:
+    """The tensor id of the mutated input.
+
+    Raises:
+        ValueError: If ``index`` is no index of the model's inputs.
+        ModelError: If that input has not the shape (length, alphabet), both known.
+    """
+    n = len(graph.inputs)
+    try:
+        i = operator.index(index)
+    except TypeError:
+        raise ValueError(f"seq_input_idx is {index!r}; an integer from 0 to {n - 1} is accepted.") from None
+    if not 0 <= i < n:
+        names = [graph.tensors[t].name for t in graph.inputs]
+        raise ValueError(
+            f"seq_input_idx is {i}, but the model has {n} input{'s' * (n > 1)} ({', '.join(names)}); a number from 0 "
+            f"to {n - 1} is accepted."
+        )
+    tensor = graph.tensors[graph.inputs[i]]
+    if len(tensor.shape) != 2:
+        raise ModelError(
+            f"Input {tensor.name!r} has shape {_with_batch(tensor.shape)}; the mutated input must be (batch, length, "
+            "alphabet). For a model with several inputs choose the sequence with seq_input_idx."
+        )
+    if None in tensor.shape:
+        raise ModelError(
+            f"Input {tensor.name!r} has shape {_with_batch(tensor.shape)}, of unknown length; a fixed length is "
+            f"needed. Wrap the model at the length you use: x = keras.Input((length, {tensor.shape[1] or 4})); "
+            "FastISM(keras.Model(x, model(x)))."
+        )
+    return graph.inputs[i]
+
+
+def read_inputs(x: Any, graph: Graph, mutated: int) -> list[np.ndarray]:
+    """One array (N, ...) for each of the model's inputs.
+
+    Args:
+        x: An array or tensor, or a list, tuple or dict of them.
+        graph: The model.
+        mutated: Tensor id of the mutated input.
+
+    Raises:
+        ValueError: On a wrong number of inputs, rank, length, alphabet or batch, or values that are not finite.
+        TypeError: If an input is not numeric.
+    """
+    parts = _parts(x, graph)
+    arrays = [_array(p, graph, t, t == mutated) for p, t in zip(parts, graph.inputs, strict=True)]
+    sizes = [len(a) for a in arrays]
+    if len(set(sizes)) > 1:
+        names = [graph.tensors[t].name for t in graph.inputs]
+        raise ValueError(
+            "The inputs have different numbers of sequences ("
+            + ", ".join(f"{n}: {s}" for n, s in zip(names, sizes, strict=True))
+            + "); all must have the same. Repeat the rows of an input that is the same for every sequence."
+        )
+    if sizes[0] == 0:
+        raise ValueError("x holds no sequence (its first axis is 0); at least one is needed.")
+    return arrays
+
+
+def _parts(x: Any, graph: Graph) -> list[Any]:
+    names = [graph.tensors[t].name for t in graph.inputs]
+    n = len(names)
+    if isinstance(x, Mapping):
+        keys = graph.input_keys or tuple(names)
+        missing, unknown = [k for k in keys if k not in x], [k for k in x if k not in keys]
+        if missing or unknown:
+            raise ValueError(
+                f"x is a dict with keys {sorted(map(str, x))}; the model's inputs are {list(keys)}. "
+                f"Missing: {missing or 'none'}; unknown: {unknown or 'none'}."
+            )
+        return [x[k] for k in keys]
+    if isinstance(x, list | tuple) and len(x) == n and _is_array(x[0]):
+        return list(x)
+    if n == 1 and not (isinstance(x, list | tuple) and len(x) and _is_array(x[0])):
+        return [x]
+    got = f"a list of {len(x)}" if isinstance(x, list | tuple) else f"one {type(x).__name__}"
+    raise ValueError(
+        f"x is {got}, but the model has {n} input{'s' * (n > 1)} ({', '.join(names)}); pass "
+        + ("one array." if n == 1 else "a list with one array for each, in this order.")
+    )
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "shape") and len(value.shape) > 0
+
+
+def _array(value: Any, graph: Graph, tensor: int, mutated: bool) -> np.ndarray:
+    info = graph.tensors[tensor]
+    name = f"Input {info.name!r}" if len(graph.inputs) > 1 else "x"
+    array = value if isinstance(value, np.ndarray) else _to_array(value, name)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(
+            f"{name} has dtype {array.dtype}; numbers are accepted: one-hot or soft encodings (N, length, alphabet). "
+            "Encode letters first, for example np.eye(4)[['ACGT'.index(c) for c in seq]]."
+        )
+    if mutated and array.ndim != 3:
+        hint = " For a single sequence pass x[None]." if array.ndim == 2 else ""
+        raise ValueError(
+            f"{name} has shape {array.shape}; (N, {info.shape[0]}, {info.shape[1]}) is accepted: sequences, length, "
+            f"alphabet.{hint}"
+        )
+    if mutated and array.shape[1:] != info.shape:
+        _wrong_shape(name, array.shape, info.shape)
+    expected = (None, *info.shape)
+    if array.ndim != len(expected) or any(
+        e is not None and e != g for e, g in zip(expected[1:], array.shape[1:], strict=True)
+    ):
+        raise ValueError(f"{name} has shape {array.shape}; {_with_batch(info.shape)} is accepted.")
+    array = array.astype(info.dtype if info.dtype != "bfloat16" else "float32", copy=False)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        bad = np.argwhere(~np.isfinite(array))[0]
+        raise ValueError(
+            f"{name} holds NaN or infinite values (first at index {tuple(int(i) for i in bad)}); finite numbers are "
+            "accepted. Encode unknown bases as zeros or 0.25."
+        )
+    return array
+
+
+def _to_array(value: Any, name: str) -> np.ndarray:
+    if isinstance(value, str | bytes) or value is None:
+        raise TypeError(
+            f"{name} is a {type(value).__name__}; an array (N, length, alphabet) of numbers is accepted. Encode "
+            "letters first, for example np.eye(4)[['ACGT'.index(c) for c in seq]][None]."
+        )
+    try:
+        if hasattr(value, "shape") and not isinstance(value, np.ndarray):
+            return np.asarray(ops.convert_to_numpy(value))
+        return np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise TypeError(f"{name} is a {type(value).__name__} that is no array: {error}.") from error
+
+
+def _wrong_shape(name: str, got: tuple[int, ...], want: tuple[int | None, ...]) -> None:
+    if got[1:] == want[::-1]:
+        why = "the last two axes are swapped: pass x.transpose(0, 2, 1)"
+    elif got[2] != want[1]:
+        why = f"the alphabet has {got[2]} letters where the model has {want[1]}"
+    else:
+        why = f"the length is {got[1]} where the model has {want[0]}: crop or pad the sequences"
+    raise ValueError(f"{name} has shape {got}; (N, {want[0]}, {want[1]}) is accepted: {why}.")
+
+
+def read_ranges(ranges: Any, length: int) -> list[tuple[int, int]]:
+    """``(start, end)`` pairs of one width within ``[0, length)``; every single position for None.
+
+    Raises:
+        ValueError: If there is none, one is empty, out of range or no pair, or widths differ.
+    """
+    if ranges is None:
+        return [(i, i + 1) for i in range(length)]
+    accepted = f"a list of (start, end) pairs of one width, 0-based and half-open, within 0 to {length}, is accepted"
+    try:
+        pairs = [(operator.index(s), operator.index(e)) for s, e in ranges]
+    except (TypeError, ValueError):
+        raise ValueError(f"change_ranges is {_short(ranges)}; {accepted}.") from None
+    if not pairs:
+        raise ValueError(f"change_ranges is empty; {accepted}. Leave it out to mutate every position.")
+    for s, e in pairs:
+        if e <= s:
+            raise ValueError(f"change_ranges has the empty range ({s}, {e}); {accepted}.")
+        if s < 0 or e > length:
+            raise ValueError(f"change_ranges has ({s}, {e}), out of range for length {length}; {accepted}.")
+    widths = sorted({e - s for s, e in pairs})
+    if len(widths) > 1:
+        raise ValueError(
+            f"change_ranges has ranges of unequal widths {widths}; {accepted}. Make one FastISM for each width."
+        )
+    return pairs
+
+
+def read_replacement(replacement: Any, width: int, alphabet: int, dtype: Any) -> np.ndarray:
+    """What is written into each range, as (width, alphabet).
+
+    Raises:
+        ValueError: If the shape does not fit, or values are not finite.
+        TypeError: If it is not numeric.
+    """
+    shapes = f"({width}, {alphabet})" if width > 1 else f"({alphabet},) or (1, {alphabet})"
+    accepted = f"0 for all zeros, or numbers of shape {shapes}, are accepted"
+    if isinstance(replacement, str | bytes):
+        raise TypeError(f"replace_with is {replacement!r}; {accepted}. Encode the letter as a one-hot row.")
+    try:
+        value = np.asarray(replacement if not hasattr(replacement, "device") else ops.convert_to_numpy(replacement))
+    except (ValueError, TypeError):
+        raise ValueError(f"replace_with is {_short(replacement)}; {accepted}.") from None
+    if value.dtype.kind not in "fiub":
+        raise TypeError(f"replace_with has dtype {value.dtype}; {accepted}.")
+    if value.ndim == 0:
+        if value != 0:
+            raise ValueError(f"replace_with is the number {value}; {accepted}.")
+        return np.zeros((width, alphabet), dtype=dtype)
+    if value.shape == (alphabet,) and width == 1:
+        value = value[None]
+    if value.shape != (width, alphabet):
+        repeat = f" To write one letter all along, pass np.tile(row, ({width}, 1))." if value.ndim == 1 else ""
+        raise ValueError(
+            f"replace_with has shape {value.shape}, but the ranges are {width} wide and the alphabet has {alphabet} "
+            f"letters; {accepted}.{repeat}"
+        )
+    value = value.astype(dtype)
+    if not np.isfinite(value).all():
+        raise ValueError(f"replace_with holds NaN or infinite values; {accepted}.")
+    return value
+
+
+def read_positions(start: Any, end: Any, length: int) -> tuple[int, int]:
+    """A half-open stretch ``[start, end)`` of positions; ``end=None`` is the length, negatives count from the end.
+
+    Raises:
+        ValueError: If it is empty or out of range.
+    """
+    accepted = f"0 <= start < end <= {length} is accepted (end=None for {length})"
+    try:
+        s = operator.index(start)
+        e = length if end is None else operator.index(end)
+    except TypeError:
+        raise ValueError(f"start={start!r}, end={end!r} are not integers; {accepted}.") from None
+    s, e = (s + length if s < 0 else s), (e + length if e < 0 else e)
+    if not 0 <= s < e <= length:
+        raise ValueError(f"start={start}, end={end} is empty or out of range; {accepted}.")
+    return s, e
+
+
+def read_position(position: Any, last: int) -> int:
+    """A position at which an edit can begin; negatives count from the end.
+
+    Raises:
+        ValueError: If it is out of range.
+    """
+    try:
+        at = operator.index(position)
+    except TypeError:
+        raise ValueError(f"position is {position!r}; an integer from 0 to {last} is accepted.") from None
+    at = at + last + 1 if at < 0 else at
+    if not 0 <= at <= last:
+        raise ValueError(f"position is {position}; an integer from 0 to {last} is accepted.")
+    return at
+
+
+def read_names(names: Any, graph: Graph) -> tuple[str, ...]:
+    """``early_stop_layers`` as a tuple of names.
+
+    Raises:
+        ValueError: If a name is no layer of the model.
+    """
+    if names is None:
+        return ()
+    listed: Sequence[Any] = [names] if isinstance(names, str) else list(names)
+    known = {n for c in graph.calls for n in (c.op.name, c.name)}
+    unknown = [n for n in listed if n not in known]
+    if unknown:
+        raise ValueError(
+            f"early_stop_layers names {unknown}, which the model does not have; its layers are {sorted(known)}."
+        )
+    return tuple(listed)
+
+
+def _with_batch(shape: tuple[int | None, ...]) -> str:
+    return "(" + ", ".join(["N", *[str(s) for s in shape]]) + ")"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else text[:77] + "..."

@@ -1,0 +1,172 @@
+"""The few tensor operations that windows need: gather, place, mask, convolve. ``keras.ops`` only.
+
+Shapes: G groups of M variants each share a window start; a window tensor is (G, M, W, ...), its reference
+(G, 1, W, ...). ``start`` and ``offset`` are (G,) int32 tensors, or a Python int where they are one number for all.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from keras import ops
+
+from fastism import backend
+
+Tensor = Any
+Ints = Any
+
+
+def positions(start: Ints, width: int) -> Tensor:
+    """(G, W) absolute positions of windows that begin at ``start``."""
+    return ops.expand_dims(start, 1) + ops.arange(width, dtype="int32")
+
+
+def gather(reference: Tensor, sequence: Tensor, start: Ints, width: int, unit: int = 1) -> Tensor:
+    """Windows of cached reference activations.
+
+    Args:
+        reference: (N, T, ...) activations of N sequences, or (1, T, ...) of something all sequences share.
+        sequence: (G,) index of the sequence of each group.
+        start: (G,) first position; positions outside ``[0, T)`` give the value at the nearest end.
+        width: Positions in a window.
+        unit: A number that divides T, ``width`` and every start, so that rows of ``unit`` positions can be read.
+
+    Returns:
+        (G, 1, W, ...).
+    """
+    n, length, *rest = reference.shape
+    rows, wide, size = length // unit, width // unit, unit * math.prod(rest)
+    where = ops.clip(positions(start // unit if unit > 1 else start, wide), 0, rows - 1)  # (G, W)
+    if n > 1:
+        where = where + ops.expand_dims(sequence * rows, 1)
+    taken = ops.take(ops.reshape(reference, (n * rows, size)), where, axis=0)
+    return ops.reshape(taken, (-1, 1, width, *rest))
+
+
+def place(delta: Tensor, offset: Ints | int, width: int, unit: int = 1) -> Tensor:
+    """Put windows into wider or shifted frames, zeros around them; what falls outside the frame is dropped.
+
+    Args:
+        delta: (G, M, W, ...).
+        offset: Position in the frame of the window's first row.
+        width: Positions in the frame.
+        unit: A number that divides W, ``width`` and every offset.
+
+    Returns:
+        (G, M, ``width``, ...).
+    """
+    groups, members, w, *rest = delta.shape
+    if isinstance(offset, int):
+        if offset == 0 and w == width:
+            return delta
+        before, after = max(offset, 0), max(width - offset - w, 0)
+        cut = delta[:, :, max(-offset, 0) : max(min(w, width - offset), 0)]
+        pads = [(0, 0), (0, 0), (before, after)] + [(0, 0)] * len(rest)
+        if cut.shape[2] == 0:
+            return ops.zeros((groups, members, width, *rest), dtype=delta.dtype)
+        return ops.pad(cut, pads)
+    rows, wide, size = w // unit, width // unit, unit * math.prod(rest)
+    source = ops.arange(wide, dtype="int32") - ops.expand_dims(offset // unit if unit > 1 else offset, 1)  # (G, F)
+    inside = ops.logical_and(source >= 0, source < rows)
+    base = ops.reshape(ops.arange(groups * members, dtype="int32") * rows, (groups, members, 1))
+    where = base + ops.expand_dims(ops.clip(source, 0, rows - 1), 1)  # (G, M, F)
+    taken = ops.take(ops.reshape(delta, (groups * members * rows, size)), where, axis=0)
+    taken = ops.where(ops.reshape(inside, (groups, 1, wide, 1)), taken, ops.zeros((), dtype=delta.dtype))
+    return ops.reshape(taken, (groups, members, width, *rest))
+
+
+def inside(start: Ints, width: int, length: int, rank: int) -> Tensor:
+    """(G, 1, W, 1, ...) of ``rank`` axes: whether each position of the windows is one of the tensor's."""
+    where = positions(start, width)
+    ok = ops.logical_and(where >= 0, where < length)
+    return ops.reshape(ok, (where.shape[0], 1, width) + (1,) * (rank - 3))
+
+
+def mask(delta: Tensor, start: Ints, length: int) -> Tensor:
+    """Zero what hangs over the ends: out-of-range positions never turn into f(0)."""
+    ok = inside(start, delta.shape[2], length, len(delta.shape))
+    return ops.where(ok, delta, ops.zeros((), dtype=delta.dtype))
+
+
+def flat(window: Tensor) -> Tensor:
+    """(G, M, W, ...) -> (G * M, W, ...)."""
+    groups, members, *rest = window.shape
+    return ops.reshape(window, (groups * members, *rest))
+
+
+def unflat(window: Tensor, groups: int, members: int) -> Tensor:
+    """(G * M, W, ...) -> (G, M, W, ...)."""
+    return ops.reshape(window, (groups, members, *window.shape[1:]))
+
+
+def matmul(delta: Tensor, matrix: Tensor) -> Tensor:
+    """(..., C) times (C, D) as one matrix product."""
+    *lead, channels = delta.shape
+    out = ops.matmul(ops.reshape(delta, (-1, channels)), matrix)
+    return ops.reshape(out, (*lead, matrix.shape[-1]))
+
+
+def spread(delta: Tensor, taps: Tensor, dilation: int, offset: Ints | int, width: int, groups: int = 1) -> Tensor:
+    """Send every input position to the outputs it reaches: ``out[offset + w + k * dilation] += delta[w] @ taps[k]``.
+
+    This is a convolution's whole effect on a change: it costs input positions times taps.
+
+    Args:
+        delta: (G, M, W, Cin).
+        taps: (groups, Cin / groups, K, Cout / groups).
+        dilation: Distance of the taps.
+        offset: Position in the output frame of tap 0 of input position 0.
+        width: Positions in the output frame; what falls outside is dropped.
+        groups: Of a grouped convolution.
+
+    Returns:
+        (G, M, ``width``, Cout).
+    """
+    g, m, w, _ = delta.shape
+    _, cin, k, cout = taps.shape
+    channels = groups * cout
+    natural = w + (k - 1) * dilation
+    if groups == 1 and dilation == 1 and w * cin <= 128 and w > 1:
+        return place(_banded(delta, taps), offset, width)
+    y = _products(delta, taps, groups)  # (G, M, W, K, Cout)
+    if w == 1 and dilation == 1:
+        return place(ops.reshape(y, (g, m, k, channels)), offset, width)
+    if backend.name() != "jax" and not isinstance(offset, int) and width <= cin // 4:
+        return _placed_by_matrix(y, dilation, offset, width)
+    total = None
+    for j in range(k):
+        part = place(y[:, :, :, j], j * dilation, natural)
+        total = part if total is None else total + part
+    return place(total, offset, width)
+
+
+def _products(delta: Tensor, taps: Tensor, groups: int) -> Tensor:
+    """All products of window positions with taps: (G, M, W, K, Cout)."""
+    g, m, w, _ = delta.shape
+    _, cin, k, cout = taps.shape
+    if groups == 1:
+        return ops.reshape(matmul(delta, ops.reshape(taps, (cin, k * cout))), (g, m, w, k, cout))
+    by_group = ops.transpose(ops.reshape(delta, (g * m * w, groups, cin)), (1, 0, 2))
+    y = ops.matmul(by_group, ops.reshape(taps, (groups, cin, k * cout)))  # (groups, V * W, K * Cout)
+    y = ops.transpose(ops.reshape(y, (groups, g * m * w, k, cout)), (1, 2, 0, 3))
+    return ops.reshape(y, (g, m, w, k, groups * cout))
+
+
+def _banded(delta: Tensor, taps: Tensor) -> Tensor:
+    """Few input values: one product with the kernel laid out as a band, (W * Cin, (W + K - 1) * Cout)."""
+    g, m, w, cin = delta.shape
+    k, cout = taps.shape[2:]
+    row = ops.reshape(taps, (cin, k * cout))
+    band = ops.concatenate([ops.pad(row, ((0, 0), (i * cout, (w - 1 - i) * cout))) for i in range(w)], axis=0)
+    return ops.reshape(matmul(ops.reshape(delta, (g, m, w * cin)), band), (g, m, w + k - 1, cout))
+
+
+def _placed_by_matrix(y: Tensor, dilation: int, offset: Ints, width: int) -> Tensor:
+    """Sum over taps and placement in one batched product with a 0/1 matrix (G, F, W * K)."""
+    g, m, w, k, cout = y.shape
+    steps = ops.expand_dims(ops.arange(w, dtype="int32"), 1) + ops.arange(k, dtype="int32") * dilation
+    lands = ops.expand_dims(offset, 1) + ops.reshape(steps, (1, w * k))  # (G, W * K)
+    hit = ops.equal(ops.reshape(ops.arange(width, dtype="int32"), (1, width, 1)), ops.expand_dims(lands, 1))
+    hit = ops.expand_dims(ops.cast(hit, y.dtype), 1)  # (G, 1, F, W * K)
+    return ops.matmul(hit, ops.reshape(y, (g, m, w * k, cout)))

@@ -1,0 +1,330 @@
+"""Graph + rules -> frozen :class:`Plan`: which calls move windows, which run densely, what is cached, what it costs.
+
+A tensor is in one of three states while a plan runs. *Reference*: the mutation cannot reach it. *Window*: it differs
+from the reference within a window. *Dense*: it is computed whole for every mutant. Maximal runs of window steps are
+the perturbed blocks, the rest are dense blocks; branches segment on their own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from fastism.graph import Call, Graph
+from fastism.rules import lower
+from fastism.rules.pointwise import Affine, Pointwise, register_operations
+from fastism.rules.step import DELTA, VALUE, WHOLE, Given, Local, Refuse, Shape, Step
+from fastism.window import Ints, Span, edit_span
+
+REFERENCE, WINDOW, DENSE = "reference", "window", "dense"
+
+
+@dataclass(frozen=True, eq=False)
+class Wired:
+    """A step with the tensors it connects.
+
+    Attributes:
+        call: Where it comes from.
+        step: None where the call has no rule and must run whole.
+        inputs, outputs: Tensor ids, aliases resolved.
+        alone: Whether the step is the whole call, which then can be run in its place.
+        reason: Why there is no step.
+    """
+
+    call: Call
+    step: Step | None
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    alone: bool = True
+    reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """A step with its state.
+
+    Attributes:
+        wired: The step and its tensors.
+        state: ``"reference"``, ``"window"`` or ``"dense"``.
+        given, local: What its rule was told and what it decided; None unless the state is ``"window"``.
+        reason: Why it is dense.
+        gap: Whether a window ends here that a rule could have carried on, had there been one.
+    """
+
+    wired: Wired
+    state: str
+    given: Given | None = None
+    local: Local | None = None
+    reason: str = ""
+    gap: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A graph in steps, before it is known where an edit is. Made once per model.
+
+    Attributes:
+        graph: As read.
+        mutated: Id of the mutated input.
+        steps: In execution order.
+        shapes: Shape of every tensor without batch axis, those between the steps of one call included.
+        alias: Tensors that are another tensor at inference.
+    """
+
+    graph: Graph
+    mutated: int
+    steps: tuple[Wired, ...]
+    shapes: Mapping[int, Shape]
+    alias: Mapping[int, int]
+
+    def find(self, tensor: int) -> int:
+        """The tensor that ``tensor`` is at inference."""
+        while tensor in self.alias:
+            tensor = self.alias[tensor]
+        return tensor
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """Ids of the model's outputs, aliases resolved."""
+        return tuple(self.find(t) for t in self.graph.outputs)
+
+    @cached_property
+    def aligned(self) -> Mapping[int, tuple[int, int]]:
+        """Tensors that only a strided step reads, in the end: the grid on which their windows should lie."""
+        readers: dict[int, list[Wired]] = defaultdict(list)
+        for wired in self.steps:
+            for tensor in wired.inputs:
+                readers[tensor].append(wired)
+        outputs, wish = set(self.outputs), {}
+        for wired in reversed(self.steps):
+            tensor = wired.outputs[0]
+            if len(readers[tensor]) != 1 or tensor in outputs:
+                continue
+            (reader,) = readers[tensor]
+            wants = reader.step.wants() if reader.step is not None else None
+            if wants is not None and wants[0] > 1:
+                wish[tensor] = wants
+            elif isinstance(reader.step, Pointwise | Affine) and reader.outputs[0] in wish:
+                wish[tensor] = wish[reader.outputs[0]]
+        return wish
+
+
+def write_program(graph: Graph, mutated: int, stop: Collection[str] = ()) -> Program:
+    """Lower every call of a graph into steps.
+
+    Args:
+        graph: As read from the model.
+        mutated: Id of the input that is mutated.
+        stop: Names of layers to run densely whatever the rules say.
+    """
+    register_operations()
+    shapes: dict[int, Shape] = {t.id: tuple(n or 0 for n in t.shape) for t in graph.tensors}
+    alias: dict[int, int] = {}
+    steps: list[Wired] = []
+
+    def find(tensor: int) -> int:
+        while tensor in alias:
+            tensor = alias[tensor]
+        return tensor
+
+    for call in graph.calls:
+        try:
+            if call.op.name in stop or call.name in stop:
+                raise Refuse("named in early_stop_layers")
+            lowered = lower(call, graph)
+            if len(call.outputs) != 1:
+                raise Refuse("it has several outputs")
+        except Refuse as refusal:
+            inputs = tuple(find(t) for t in call.inputs)
+            steps.append(Wired(call, None, inputs, call.outputs, reason=str(refusal)))
+            continue
+        inputs = tuple(find(t) for t in (lowered.inputs or call.inputs))
+        real = [s for s in lowered.steps if not s.alias]
+        if not real:
+            alias[call.outputs[0]] = inputs[0]
+        for i, step in enumerate(real):
+            last = i == len(real) - 1
+            out = call.outputs[0] if last else len(shapes)
+            shapes.setdefault(out, shapes[call.outputs[0]])
+            steps.append(Wired(call, step, inputs, (out,), alone=len(real) == 1))
+            inputs = (out,)
+    return Program(graph, mutated, tuple(steps), shapes, alias)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """How to carry an edit of ``width`` positions through a model, exactly.
+
+    Attributes:
+        program: The model in steps.
+        width: Positions in the edit window at the input.
+        reach: Largest distance of the edit starts in one chunk.
+        steps: With their states.
+        spans: Of every tensor in state window.
+        native: Form, ``"delta"`` or ``"value"``, in which each of these comes.
+        dense: Tensors in state dense.
+        reached: For every changed tensor, (S,) whether an edit at each start changes it at all.
+        taps: Tensors whose reference is cached whole.
+    """
+
+    program: Program
+    width: int
+    reach: int
+    steps: tuple[Planned, ...]
+    spans: Mapping[int, Span]
+    native: Mapping[int, str]
+    dense: frozenset[int]
+    reached: Mapping[int, Ints]
+    taps: frozenset[int]
+
+    @property
+    def graph(self) -> Graph:
+        """The model's graph."""
+        return self.program.graph
+
+    @cached_property
+    def slot_table(self) -> Ints:
+        """(slots, S) int32 window starts for every edit start."""
+        return np.stack(self._numbered[0]).astype(np.int32)
+
+    @cached_property
+    def slot_of(self) -> dict[int, tuple[int, int]]:
+        """Row of the slot table and number to add, for each span, by id."""
+        return self._numbered[1]
+
+    @cached_property
+    def _numbered(self) -> tuple[list[Ints], dict[int, tuple[int, int]]]:
+        rows: dict[bytes, int] = {}
+        tables: list[Ints] = []
+        where: dict[int, tuple[int, int]] = {}
+        spans = list(self.spans.values()) + [f for s in self.steps if s.local for f in s.local.frames]
+        for span in spans:
+            first = int(span.start[0])
+            key = (span.start - first).tobytes()
+            if key not in rows:
+                rows[key] = len(tables)
+                tables.append(span.start)
+            row = rows[key]
+            where[id(span)] = (row, first - int(tables[row][0]))
+        return tables, where
+
+    @property
+    def gaps(self) -> list[Planned]:
+        """The calls that a window reaches but no rule carries on, with reasons."""
+        return [s for s in self.steps if s.gap]
+
+
+def make_plan(program: Program, width: int, reach: int | None = None) -> Plan:
+    """Decide the state of every step.
+
+    Args:
+        program: The model in steps.
+        width: Positions in the edit window at the input.
+        reach: Largest distance of the edit starts in one chunk; the input's length by default.
+    """
+    length = program.shapes[program.mutated][0]
+    maker = _Maker(program, width, length if reach is None else min(reach, length))
+    for wired in program.steps:
+        maker.add(wired)
+    return maker.finish()
+
+
+class _Maker:
+    def __init__(self, program: Program, width: int, reach: int):
+        self.program, self.width, self.reach = program, width, reach
+        self.span: dict[int, Span] = {program.mutated: edit_span(program.shapes[program.mutated][0], width)}
+        self.native: dict[int, str] = {program.mutated: DELTA}
+        self.dense: set[int] = set()
+        self.reached: dict[int, Ints] = {program.mutated: np.ones(len(self.span[program.mutated].start), bool)}
+        self.taps: set[int] = set()
+        self.steps: list[Planned] = []
+
+    def add(self, wired: Wired) -> None:
+        changed = [t for t in wired.inputs if t in self.span or t in self.dense]
+        if not changed:
+            self.steps.append(Planned(wired, REFERENCE))
+            return
+        arrived = np.any([self.reached[t] for t in changed], axis=0)
+        try:
+            if wired.step is None:
+                raise Refuse(wired.reason)
+            given = self._given(wired)
+            local = wired.step.place(given)
+        except Refuse as refusal:
+            self._dense(wired, arrived, str(refusal), gap=wired.step is None or not self._any_dense(wired))
+        except _AllChanged as because:
+            self._dense(wired, arrived, str(because), gap=False)
+        else:
+            self._window(wired, arrived, given, local)
+
+    def _any_dense(self, wired: Wired) -> bool:
+        return any(t in self.dense for t in wired.inputs)
+
+    def _given(self, wired: Wired) -> Given:
+        if self._any_dense(wired):
+            whole = [t for t in wired.inputs if t in self.dense]
+            raise _AllChanged(f"its input is computed whole ({self._producer(whole[0])})")
+        spans = tuple(self.span.get(t) for t in wired.inputs)
+        windows = [s for s in spans if s is not None]
+        keeps_gaining = wired.step is not None and wired.step.gains_when_full
+        if all(s.full for s in windows) and not keeps_gaining:
+            raise _AllChanged(f"the change reaches all {windows[0].length} positions")
+        return Given(
+            inputs=wired.inputs,
+            output=wired.outputs[0],
+            shapes=tuple(self.program.shapes[t] for t in wired.inputs),
+            out_shape=self.program.shapes[wired.outputs[0]],
+            spans=spans,
+            native=tuple(self.native[t] if t in self.span else None for t in wired.inputs),
+            align=self.program.aligned.get(wired.outputs[0]),
+            reach=self.reach,
+        )
+
+    def _producer(self, tensor: int) -> str:
+        for planned in self.steps:
+            if tensor in planned.wired.outputs:
+                return planned.wired.call.name
+        return "input"
+
+    def _window(self, wired: Wired, arrived: Ints, given: Given, local: Local) -> None:
+        (out,) = wired.outputs
+        for tensor, use in zip(given.inputs, local.uses, strict=True):
+            if use == VALUE and self.native[tensor] == DELTA:
+                self.taps.add(tensor)
+        self.taps.update(local.taps)
+        if local.gives == WHOLE:
+            self.dense.add(out)
+            self.reached[out] = arrived
+        elif local.span is not None:
+            self.span[out] = local.span
+            self.native[out] = local.gives
+            self.reached[out] = local.span.hi > local.span.lo
+        self.steps.append(Planned(wired, WINDOW, given, local))
+
+    def _dense(self, wired: Wired, arrived: Ints, reason: str, *, gap: bool) -> None:
+        self.taps.update(t for t in wired.inputs if t not in self.dense)
+        for out in wired.outputs:
+            self.dense.add(out)
+            self.reached[out] = arrived
+        self.steps.append(Planned(wired, DENSE, reason=reason, gap=gap))
+
+    def finish(self) -> Plan:
+        return Plan(
+            program=self.program,
+            width=self.width,
+            reach=self.reach,
+            steps=tuple(self.steps),
+            spans=self.span,
+            native=self.native,
+            dense=frozenset(self.dense),
+            reached=self.reached,
+            taps=frozenset(self.taps),
+        )
+
+
+class _AllChanged(Exception):
+    """A step runs densely because nothing is left to gain, not for want of a rule."""

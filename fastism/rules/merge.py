@@ -1,0 +1,126 @@
+"""Layers that join several tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from keras import layers, ops, tree
+
+from fastism.graph import Call, Graph, Ref
+from fastism.rules.pointwise import Pointwise
+from fastism.rules.registry import rule
+from fastism.rules.step import DELTA, At, Given, Local, Lowered, Refuse, Step
+from fastism.window import union
+
+FAMILY = "merge"
+
+
+class Combine(Step):
+    """A weighted sum of tensors: linear, so inputs that do not change drop out."""
+
+    def __init__(self, weights: Sequence[float]):
+        self.weights = tuple(weights)
+
+    def place(self, given: Given) -> Local:
+        _check_shapes(given)
+        uses = tuple(None if s is None else DELTA for s in given.spans)
+        return Local(union(given.windows), uses, DELTA)
+
+    def run(self, at: At):
+        span, total = at.local.span, None
+        for weight, window in zip(self.weights, at.windows, strict=True):
+            if window is None or span is None:
+                continue
+            part = window.delta_in(span)
+            part = part if weight == 1 else part * weight
+            total = part if total is None else total + part
+        runtime, rest = at.runtime, at.given.out_shape[1:]
+        if total is not None and span is not None and tuple(total.shape[3:]) != rest:
+            total = ops.broadcast_to(total, (runtime.groups, runtime.members, span.width, *rest))
+        return at.out(delta=total)
+
+
+class Concatenate(Step):
+    """Tensors side by side along an axis that is not the positions."""
+
+    def __init__(self, axis: int):
+        self.axis = axis
+
+    def place(self, given: Given) -> Local:
+        if self.axis < 1:
+            raise Refuse("it concatenates along the positions")
+        uses = tuple(None if s is None else DELTA for s in given.spans)
+        return Local(union(given.windows), uses, DELTA)
+
+    def run(self, at: At):
+        span, runtime, parts = at.local.span, at.runtime, []
+        if span is None:
+            raise Refuse("its inputs are not windows")
+        dtype = next(w.delta.dtype for w in at.windows if w is not None)
+        for shape, window in zip(at.given.shapes, at.windows, strict=True):
+            if window is None:
+                parts.append(ops.zeros((runtime.groups, runtime.members, span.width, *shape[1:]), dtype=dtype))
+            else:
+                parts.append(window.delta_in(span))
+        return at.out(delta=ops.concatenate(parts, axis=2 + self.axis))
+
+
+def _check_shapes(given: Given) -> None:
+    length = given.out_shape[0]
+    if any(len(shape) != len(given.out_shape) for shape in given.shapes):
+        raise Refuse("its inputs have different ranks")
+    if any(span.length != length for span in given.windows):
+        raise Refuse("it broadcasts a changed tensor along the positions")
+
+
+def _inputs(call: Call) -> tuple[int, ...]:
+    """The tensors in the order of the list argument, one that is given twice counted twice."""
+    return tuple(leaf.id for leaf in tree.flatten((call.args, call.kwargs)) if isinstance(leaf, Ref))
+
+
+def _linear(weights, call: Call) -> Lowered:
+    return Lowered([Combine(weights)], inputs=_inputs(call))
+
+
+@rule(layers.Add, family=FAMILY)
+def add(call: Call, graph: Graph) -> Lowered:
+    """Sum."""
+    return _linear([1.0] * len(_inputs(call)), call)
+
+
+@rule(layers.Subtract, family=FAMILY)
+def subtract(call: Call, graph: Graph) -> Lowered:
+    """First minus second."""
+    return _linear([1.0, -1.0], call)
+
+
+@rule(layers.Average, family=FAMILY)
+def average(call: Call, graph: Graph) -> Lowered:
+    """Mean."""
+    n = len(_inputs(call))
+    return _linear([1.0 / n] * n, call)
+
+
+@rule(layers.Multiply, layers.Maximum, layers.Minimum, family=FAMILY)
+def elementwise_merge(call: Call, graph: Graph) -> Lowered:
+    """Product, maximum or minimum, element by element."""
+    op = next(f for c, f in _ELEMENTWISE.items() if isinstance(call.op, c))
+
+    def f(*values):
+        total = values[0]
+        for value in values[1:]:
+            total = op(total, value)
+        return total
+
+    return Lowered([Pointwise(f)], inputs=_inputs(call))
+
+
+_ELEMENTWISE = {layers.Multiply: ops.multiply, layers.Maximum: ops.maximum, layers.Minimum: ops.minimum}
+
+
+@rule(layers.Concatenate, family=FAMILY, note="along channels")
+def concatenate(call: Call, graph: Graph) -> Lowered:
+    """Concatenation along an axis other than the positions."""
+    rank = len(graph.shape(call.outputs[0])) + 1
+    return Lowered([Concatenate(int(np.mod(call.op.axis, rank)) - 1)], inputs=_inputs(call))

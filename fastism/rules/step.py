@@ -1,0 +1,176 @@
+"""The vocabulary in which rules speak: a call becomes a chain of steps, each of which can move a window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastism.runtime import Runtime, Window
+from fastism.window import Ints, Span
+
+Tensor = Any
+Shape = tuple[int, ...]
+
+#: What a step gives: the change, the mutant's value in the window, or the mutant's whole tensor.
+DELTA, VALUE, WHOLE = "delta", "value", "whole"
+
+
+class Refuse(Exception):
+    """A rule cannot treat this configuration or window; the message is the reason shown to users."""
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What is known of a step's inputs when a plan is made.
+
+    Attributes:
+        inputs: Tensor ids.
+        output: Tensor id.
+        shapes: Of the inputs, without batch axis.
+        out_shape: Of the output.
+        spans: Span of each input; None where the input is the reference's.
+        native: ``"delta"`` or ``"value"``, the form each window comes in; None where it is the reference's.
+        align: ``(stride, pad)`` of a strided layer that reads the output next, or None.
+        reach: Largest distance of the edit starts in one chunk.
+    """
+
+    inputs: tuple[int, ...]
+    output: int
+    shapes: tuple[Shape, ...]
+    out_shape: Shape
+    spans: tuple[Span | None, ...]
+    native: tuple[str | None, ...]
+    align: tuple[int, int] | None
+    reach: int
+
+    @property
+    def windows(self) -> list[Span]:
+        """The spans of those inputs that change."""
+        return [s for s in self.spans if s is not None]
+
+
+@dataclass(frozen=True, eq=False)
+class Local:
+    """How a step will run on windows.
+
+    Attributes:
+        span: Span of its output; None where ``gives`` is ``"whole"``.
+        uses: The form it wants of each input, None where the input is the reference's.
+        gives: Form of its output.
+        frames: Further spans whose starts it needs while it runs.
+        taps: Tensors whose whole reference it needs.
+    """
+
+    span: Span | None
+    uses: tuple[str | None, ...]
+    gives: str
+    frames: tuple[Span, ...] = ()
+    taps: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class At:
+    """What a step sees when it runs on windows."""
+
+    runtime: Runtime
+    given: Given
+    local: Local
+    windows: tuple[Window | None, ...]
+    prepared: Mapping[str, Tensor]
+
+    def out(self, **forms: Tensor) -> Window:
+        """The output window, from ``delta=`` or ``value=`` and ``reference=``."""
+        if self.local.span is None:
+            raise RuntimeError("a step that gives a whole tensor has no output window")
+        return Window(self.runtime, self.given.output, self.local.span, **forms)
+
+
+class Step:
+    """One primitive with a map of positions. Subclasses say how a window moves and what the change becomes."""
+
+    #: Whether the step does nothing at inference.
+    alias = False
+    #: Whether it is worth running on a window that is the whole tensor.
+    gains_when_full = False
+
+    def evaluate(self, *values: Tensor) -> Tensor:
+        """Full tensors in, full tensor out; only asked of steps in chains of more than one."""
+        raise Refuse("this step is not evaluated on its own")
+
+    def prepare(self, tap: Callable[[int], Tensor], given: Given) -> dict[str, Tensor]:
+        """What :meth:`run` needs of weights and references, computed once for each batch of sequences."""
+        return {}
+
+    def place(self, given: Given) -> Local:
+        """Decide the output window, or raise :class:`Refuse`."""
+        raise NotImplementedError
+
+    def run(self, at: At) -> Any:
+        """The output window, or for ``gives="whole"`` the whole mutant tensor (V, ...)."""
+        raise NotImplementedError
+
+    def wants(self) -> tuple[int, int] | None:
+        """``(stride, pad)`` of the grid on which a strided step reads its input."""
+        return None
+
+    def backward(self, lo: Ints, hi: Ints, given: Given) -> tuple[Ints, Ints]:
+        """The input positions that output positions ``[lo, hi)`` are computed from."""
+        return lo, hi
+
+    def cost(self, given: Given) -> Cost:
+        """Multiply-accumulates; none unless a subclass says so."""
+        return Cost()
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Multiply-accumulates of a step for one sequence.
+
+    Attributes:
+        full: For the whole layer.
+        per_output: For each output position.
+        per_input: For each changed input position, when only the change is pushed through.
+    """
+
+    full: float = 0.0
+    per_output: float = 0.0
+    per_input: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """A call as a chain of steps: the first takes ``inputs``, each other takes what the one before gives."""
+
+    steps: Sequence[Step]
+    inputs: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Same(Step):
+    """Identity at inference (dropout, noise, linear activation): its output is its input, so it never runs."""
+
+    alias = True
+
+    def evaluate(self, *values: Tensor) -> Tensor:
+        return values[0]
+
+
+def only(spans: Sequence[Span | None]) -> Span:
+    """The span of a step's single input."""
+    span = spans[0]
+    if span is None:
+        raise Refuse("its input is not a window")
+    return span
+
+
+def channels(shape: Shape) -> int:
+    """Size of the last axis."""
+    return shape[-1]
+
+
+def per_position(shape: Shape) -> int:
+    """Values at one position: the product of all axes but the first."""
+    return int(np.prod(shape[1:], dtype=np.int64))

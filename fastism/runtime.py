@@ -1,0 +1,133 @@
+"""What a step sees while a chunk runs: windows, reference activations, window starts. Knows no layer type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from keras import ops
+
+from fastism import kernels
+from fastism.window import Span, constant, grain
+
+Tensor = Any
+
+
+class Window:
+    """One tensor's values in the windows of a chunk, as delta, as mutant value, or both.
+
+    Linear steps work on :attr:`delta`, all others on :attr:`value`; whichever is missing is made from the other and
+    the reference when it is first asked for. Outside the tensor's positions ``delta`` is zero.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        tensor: int,
+        span: Span,
+        *,
+        delta: Tensor = None,
+        value: Tensor = None,
+        reference: Tensor = None,
+    ):
+        self._runtime, self.tensor, self.span = runtime, tensor, span
+        self._delta, self._value, self._reference = delta, value, reference
+
+    @property
+    def delta(self) -> Tensor:
+        """(G, M, W, ...) mutant - reference."""
+        if self._delta is None:
+            self._delta = self._value - self.reference
+        return self._delta
+
+    @property
+    def value(self) -> Tensor:
+        """(G, M, W, ...) mutant activations."""
+        if self._value is None:
+            self._value = self._delta + self.reference
+        return self._value
+
+    @property
+    def reference(self) -> Tensor:
+        """(G, 1, W, ...) reference activations."""
+        if self._reference is None:
+            self._reference = self._runtime.gather(self.tensor, self.span)
+        return self._reference
+
+    def delta_in(self, span: Span) -> Tensor:
+        """The delta in another frame of the same tensor, zeros where the window does not reach."""
+        return self._runtime.move(self.delta, self.span, span)
+
+    def whole(self) -> Tensor:
+        """(G * M, T, ...) the whole mutant tensor."""
+        return self._runtime.dense(self)
+
+
+class Runtime:
+    """Everything that one chunk's steps share.
+
+    Args:
+        cache: Reference activations (N, ...) by tensor id, and what steps prepared, by (step, name).
+        sequence: (G,) which of the N sequences each group belongs to.
+        slots: (S, G) window starts, one row for each distinct table of starts.
+        slot_of: Row of ``slots`` and number to add, for each span, by id.
+        groups, members: G and M.
+    """
+
+    def __init__(
+        self,
+        *,
+        cache: Mapping[Any, Tensor],
+        sequence: Tensor,
+        slots: Tensor,
+        slot_of: Mapping[int, tuple[int, int]],
+        groups: int,
+        members: int,
+    ):
+        self.cache, self.sequence = cache, sequence
+        self.groups, self.members = groups, members
+        self._slots, self._slot_of = slots, slot_of
+
+    def start(self, span: Span) -> Tensor:
+        """(G,) where each group's window begins."""
+        row, add = self._slot_of[id(span)]
+        return self._slots[row] + add
+
+    def gather(self, tensor: int, span: Span) -> Tensor:
+        """(G, 1, W, ...) reference activations of a tensor in a window."""
+        return self.read(self.cache[tensor], span)
+
+    def read(self, array: Tensor, span: Span) -> Tensor:
+        """(G, 1, W, ...) rows of an (N, T, ...) array, or of a (1, T, ...) one that sequences share."""
+        unit = grain(span.start, span.width, array.shape[1])
+        return kernels.gather(array, self.sequence, self.start(span), span.width, unit)
+
+    def per_group(self, tensor: int) -> Tensor:
+        """(G, 1, ...) the whole reference of a tensor, for each group's sequence."""
+        return ops.expand_dims(ops.take(self.cache[tensor], self.sequence, axis=0), 1)
+
+    def move(self, delta: Tensor, source: Span, target: Span) -> Tensor:
+        """A delta in window ``source``, put into window ``target`` of the same tensor."""
+        fixed = constant(source.start - target.start)
+        offset = self.start(source) - self.start(target) if fixed is None else fixed
+        unit = grain(source.start - target.start, source.width, target.width)
+        return kernels.place(delta, offset, target.width, unit)
+
+    def keep_inside(self, delta: Tensor, span: Span) -> Tensor:
+        """Zero the delta where the window hangs over the tensor's ends."""
+        return kernels.mask(delta, self.start(span), span.length) if span.hangs else delta
+
+    def dense(self, window: Window) -> Tensor:
+        """(G * M, T, ...) the whole mutant tensor: reference + delta."""
+        full = Span(window.span.start * 0, window.span.length, window.span.lo, window.span.hi, window.span.length)
+        fixed = constant(window.span.start)
+        offset = self.start(window.span) if fixed is None else fixed
+        unit = grain(window.span.start, window.span.width, full.width)
+        delta = kernels.place(window.delta, offset, full.width, unit)
+        return kernels.flat(delta + self.per_group(window.tensor))
+
+    def repeat(self, tensor: int) -> Tensor:
+        """(G * M, ...) the whole reference of a tensor, once for every variant."""
+        whole = self.per_group(tensor)
+        groups, _, *rest = whole.shape
+        return kernels.flat(ops.broadcast_to(whole, (groups, self.members, *rest)))

@@ -1,0 +1,478 @@
+"""Small models that between them use every rule and option, with what should stay local in each.
+
+Every design is a function of nothing that builds a model. ``LOCAL`` names the calls that must move windows; all other
+calls that a mutation reaches must run densely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import keras
+from keras import layers as L
+from keras import ops
+
+
+@dataclass(frozen=True)
+class Design:
+    """A model under test.
+
+    Attributes:
+        build: Makes the model.
+        dense: Names of the calls that are expected to run densely.
+        index: Which input is mutated.
+        reaches: Whether mutations are expected to change the output at all.
+    """
+
+    build: Callable[[], keras.Model]
+    dense: frozenset[str] = frozenset()
+    index: int = 0
+    options: dict = field(default_factory=dict)
+
+
+DESIGNS: dict[str, Design] = {}
+
+
+def design(*, dense=(), index=0, **options):
+    def register(fn):
+        DESIGNS[fn.__name__] = Design(fn, frozenset(dense), index, options)
+        return fn
+
+    return register
+
+
+def _stack(length, *layers, alphabet=4):
+    x = y = L.Input((length, alphabet))
+    for layer in layers:
+        y = layer(y)
+    return keras.Model(x, y)
+
+
+# ---------------------------------------------------------------------------------------------- convolutions
+
+
+def _conv(length, **kw):
+    kw.setdefault("activation", "relu")
+    return lambda: _stack(
+        length,
+        L.Conv1D(6, name="conv", **kw),
+        L.Conv1D(3, 3, padding="same", activation="tanh", name="conv2"),
+    )
+
+
+CONVOLUTIONS = {
+    "conv_valid": (31, dict(kernel_size=5)),
+    "conv_same": (31, dict(kernel_size=5, padding="same")),
+    "conv_causal": (29, dict(kernel_size=4, padding="causal")),
+    "conv_causal_dilated": (29, dict(kernel_size=3, padding="causal", dilation_rate=3)),
+    "conv_even": (30, dict(kernel_size=4, padding="same")),
+    "conv_even_dilated": (31, dict(kernel_size=4, padding="same", dilation_rate=3)),
+    "conv_dilated_valid": (33, dict(kernel_size=3, dilation_rate=5)),
+    "conv_stride2_same": (33, dict(kernel_size=5, strides=2, padding="same")),
+    "conv_stride3_same_even": (32, dict(kernel_size=4, strides=3, padding="same")),
+    "conv_stride2_valid": (31, dict(kernel_size=4, strides=2)),
+    "conv_stride_causal": (31, dict(kernel_size=5, strides=2, padding="causal")),
+    "conv_stride_beyond_kernel": (31, dict(kernel_size=2, strides=3)),
+    "conv_groups": (30, dict(kernel_size=5, padding="same", groups=2)),
+    "conv_groups_stride": (30, dict(kernel_size=5, padding="same", groups=2, strides=2)),
+    "conv_kernel1": (20, dict(kernel_size=1)),
+    "conv_softmax": (25, dict(kernel_size=3, padding="same", activation="softmax")),
+    "conv_no_bias": (25, dict(kernel_size=3, padding="same", use_bias=False)),
+}
+for _name, (_length, _kw) in CONVOLUTIONS.items():
+    DESIGNS[_name] = Design(_conv(_length, **_kw))
+
+
+@design(dense={"conv"})
+def conv_custom_activation():
+    """A callable that may mix positions, and does."""
+    return _stack(21, L.Conv1D(5, 3, padding="same", activation=lambda t: ops.softmax(t, axis=1), name="conv"))
+
+
+@design()
+def conv_transpose_head():
+    """BPNet's profile head."""
+    x = L.Input((40, 4))
+    y = L.Conv1D(8, 5, padding="same", activation="relu")(x)
+    y = L.Reshape((-1, 1, 8))(y)
+    y = L.Conv2DTranspose(2, (7, 1), padding="same")(y)
+    return keras.Model(x, L.Flatten()(y))
+
+
+@design()
+def conv_transpose_stride():
+    """Transposed with a stride and an even kernel, valid."""
+    x = L.Input((21, 4))
+    y = L.Reshape((-1, 1, 4))(x)
+    y = L.Conv2DTranspose(3, (4, 1), strides=(2, 1), padding="valid", activation="relu")(y)
+    return keras.Model(x, L.Flatten()(y))
+
+
+# ---------------------------------------------------------------------------------------------- pooling
+
+
+def _pool(layer, **kw):
+    def build():
+        x = L.Input((35, 4))
+        y = L.Conv1D(6, 4, padding="same", activation="gelu")(x)
+        y = layer(name="pool", **kw)(y)
+        return keras.Model(x, L.Conv1D(3, 3, padding="same", activation="elu")(y))
+
+    return build
+
+
+for _kind, _layer in (("max", L.MaxPooling1D), ("average", L.AveragePooling1D)):
+    for _label, _kw in {
+        "valid": dict(pool_size=3),
+        "same": dict(pool_size=4, padding="same"),
+        "tail": dict(pool_size=8),
+        "overlap": dict(pool_size=5, strides=2),
+        "overlap_same": dict(pool_size=5, strides=2, padding="same"),
+        "dense_stride1": dict(pool_size=3, strides=1, padding="same"),
+        "gaps": dict(pool_size=2, strides=3),
+        "gaps_same": dict(pool_size=2, strides=4, padding="same"),
+    }.items():
+        DESIGNS[f"{_kind}_pool_{_label}"] = Design(_pool(_layer, **_kw))
+
+
+@design()
+def global_max():
+    x = L.Input((27, 4))
+    y = L.Conv1D(6, 5, padding="same", activation="tanh")(x)
+    return keras.Model(x, L.Dense(2)(L.GlobalMaxPooling1D(keepdims=False)(y)))
+
+
+@design()
+def global_pools_keepdims():
+    x = L.Input((27, 4))
+    y = L.Conv1D(6, 5, activation="tanh")(x)
+    a, b = L.GlobalMaxPooling1D(keepdims=True)(y), L.GlobalAveragePooling1D(keepdims=True)(y)
+    return keras.Model(x, [a, b])
+
+
+@design()
+def global_max_over_hanging_window():
+    """The window hangs over both ends and all activations are negative."""
+    x = L.Input((9, 4))
+    y = L.Conv1D(5, 7, padding="same", activation="log_sigmoid")(x)
+    return keras.Model(x, L.GlobalMaxPooling1D()(y))
+
+
+# ---------------------------------------------------------------------------------------------- pointwise
+
+
+@design()
+def activations_along_channels():
+    x = y = L.Input((24, 4))
+    for name in [
+        "relu",
+        "leaky_relu",
+        "elu",
+        "selu",
+        "gelu",
+        "silu",
+        "sigmoid",
+        "hard_sigmoid",
+        "tanh",
+        "softplus",
+        "softsign",
+        "exponential",
+    ]:
+        y = L.Conv1D(4, 2, padding="same", activation=name)(y)
+        y = L.BatchNormalization()(y)
+    return keras.Model(x, y)
+
+
+@design()
+def activation_layers():
+    x = y = L.Input((26, 4))
+    for layer in (
+        L.ReLU(max_value=1.0, negative_slope=0.1, threshold=0.1),
+        L.LeakyReLU(),
+        L.ELU(),
+        L.Activation("softplus"),
+        L.Softmax(),
+        L.Activation("softmax"),
+        L.Activation("log_softmax"),
+    ):
+        y = layer(L.Conv1D(5, 3, padding="same")(y))
+    return keras.Model(x, y)
+
+
+@design()
+def prelu_by_position():
+    x = L.Input((23, 4))
+    y = L.PReLU(name="alpha_by_position")(L.Conv1D(5, 4, padding="same")(x))
+    return keras.Model(x, L.PReLU(shared_axes=[1])(L.Conv1D(3, 3)(y)))
+
+
+@design()
+def normalisations():
+    x = L.Input((23, 4))
+    y = L.LayerNormalization()(L.Conv1D(5, 4, padding="same")(x))
+    y = L.BatchNormalization(axis=1)(L.Conv1D(5, 3, activation="relu")(y))
+    y = L.BatchNormalization(scale=False, center=False)(y)
+    return keras.Model(x, L.LayerNormalization(epsilon=0.1, center=False)(L.Conv1D(3, 3)(y)))
+
+
+@design(dense={"ln"})
+def layer_norm_over_positions():
+    x = L.Input((17, 4))
+    y = L.LayerNormalization(axis=(1, 2), name="ln")(L.Conv1D(5, 4, padding="same", name="conv")(x))
+    return keras.Model(x, y)
+
+
+@design(dense={"softmax"})
+def softmax_over_positions():
+    x = L.Input((17, 4))
+    return keras.Model(x, L.Softmax(axis=1, name="softmax")(L.Conv1D(3, 4, padding="same", name="conv")(x)))
+
+
+@design()
+def dropouts():
+    x = L.Input((25, 4))
+    y = L.Dropout(0.5)(L.Conv1D(5, 4, padding="same", activation="relu")(x))
+    y = L.SpatialDropout1D(0.3)(L.GaussianNoise(1.0)(y))
+    y = L.Dense(4, activation="relu")(L.GaussianDropout(0.5)(y))
+    return keras.Model(x, L.AlphaDropout(0.1)(L.Dropout(0.2)(y)))
+
+
+@design()
+def dense_per_position():
+    x = L.Input((21, 4))
+    y = L.Dense(7, activation="softmax")(L.Conv1D(5, 4, padding="same", activation="relu")(x))
+    return keras.Model(x, L.Dense(2, use_bias=False)(y))
+
+
+# ---------------------------------------------------------------------------------------------- shape
+
+
+@design()
+def flatten_dense():
+    x = L.Input((37, 4))
+    y = L.MaxPooling1D(3)(L.Conv1D(6, 5, padding="same", activation="relu")(x))
+    y = L.BatchNormalization()(L.Flatten()(y))
+    y = L.BatchNormalization()(L.Dense(9, activation="relu")(L.Dropout(0.3)(y)))
+    return keras.Model(x, L.Dense(2)(y))
+
+
+@design()
+def flatten_long():
+    """Long enough that a chunk's rows are a part of the kernel."""
+    x = L.Input((301, 4))
+    y = L.MaxPooling1D(2)(L.Conv1D(4, 5, padding="same", activation="relu")(x))
+    return keras.Model(x, L.Dense(3, activation="tanh")(L.Flatten()(y)))
+
+
+@design()
+def flatten_output():
+    x = L.Input((22, 4))
+    y = L.Flatten()(L.Conv1D(1, 5, activation="relu")(x))
+    z = L.Flatten()(L.Conv1D(1, 5)(x))
+    return keras.Model(x, L.Add()([y, z]))
+
+
+@design()
+def flatten_then_pointwise():
+    """BatchNormalization and PReLU on a flattened tensor have parameters for each position."""
+    x = L.Input((19, 4))
+    y = L.Flatten()(L.Conv1D(3, 5, activation="relu")(x))
+    y = L.PReLU()(L.BatchNormalization()(y))
+    return keras.Model(x, L.Dense(2)(y))
+
+
+@design(dense={"softmax"})
+def softmax_on_flattened():
+    x = L.Input((19, 4))
+    y = L.Flatten(name="flatten")(L.Conv1D(2, 5, name="conv")(x))
+    return keras.Model(x, L.Activation("softmax", name="softmax")(y))
+
+
+@design()
+def reshapes():
+    x = L.Input((24, 4))
+    y = L.Reshape((12, 8))(L.Conv1D(4, 3, padding="same", activation="relu")(x))  # coarser
+    y = L.Conv1D(6, 3, padding="same", activation="relu")(y)
+    y = L.Reshape((36, 2))(y)  # finer
+    y = L.Conv1D(3, 2, padding="same")(y)
+    y = L.Permute((1, 3, 2))(L.Reshape((36, 1, 3))(y))
+    return keras.Model(x, L.Reshape((36, 3))(y))
+
+
+@design(dense={"reshape", "permute"})
+def reshapes_that_mix():
+    x = L.Input((12, 4))
+    y = L.Conv1D(4, 3, padding="same", activation="relu", name="conv")(x)
+    a = L.Reshape((16, 3), name="reshape")(y)
+    b = L.Permute((2, 1), name="permute")(y)
+    return keras.Model(x, [a, b])
+
+
+@design()
+def crops_pads_upsampling():
+    x = L.Input((25, 4))
+    y = L.Cropping1D((3, 1))(L.Conv1D(5, 4, padding="same", activation="relu")(x))
+    y = L.UpSampling1D(3)(L.ZeroPadding1D((2, 5))(y))
+    y = L.Cropping1D(0)(L.Conv1D(4, 4, padding="same", activation="relu")(y))
+    return keras.Model(x, L.MaxPooling1D(2)(y))
+
+
+@design()
+def one_sided_crop():
+    x = L.Input((25, 4))
+    y = L.Conv1D(5, 3, activation="relu")(x)
+    return keras.Model(x, L.Cropping1D((9, 0))(y))
+
+
+# ---------------------------------------------------------------------------------------------- merges
+
+
+@design()
+def residual_dilated():
+    x = L.Input((61, 4))
+    y = L.Conv1D(6, 7, padding="same", activation="relu")(x)
+    for i in range(5):
+        z = L.Conv1D(6, 3, padding="same", dilation_rate=2**i, activation="relu")(y)
+        y = L.Add()([z, y])
+    return keras.Model(x, [L.Conv1D(1, 5, padding="same")(y), L.Dense(1)(L.GlobalAveragePooling1D()(y))])
+
+
+@design()
+def residual_valid_cropped():
+    """ChromBPNet in small."""
+    x = L.Input((90, 4))
+    y = L.Conv1D(6, 7, activation="relu")(x)
+    for i in range(1, 4):
+        z = L.Conv1D(6, 3, dilation_rate=2**i, activation="relu")(y)
+        y = L.Add()([z, L.Cropping1D(2**i)(y)])
+    profile = L.Flatten()(L.Cropping1D(2)(L.Conv1D(1, 9)(y)))
+    return keras.Model(x, [profile, L.Dense(1)(L.GlobalAveragePooling1D()(y))])
+
+
+@design()
+def merges_of_different_windows():
+    x = L.Input((30, 4))
+    a = L.Conv1D(5, 7, padding="same", activation="relu")(x)
+    b = L.Conv1D(5, 4, padding="causal", activation="tanh")(x)
+    c = L.Conv1D(5, 1)(x)
+    y = L.Multiply()([L.Maximum()([a, b]), L.Minimum()([b, c])])
+    y = L.Subtract()([L.Average()([y, a, c]), b])
+    return keras.Model(x, L.Concatenate()([y, L.Add()([y, y]), a]))
+
+
+@design()
+def branches_of_different_speed():
+    """Stride against pool, upsampled branch against unpooled tap: windows with different phases."""
+    x = L.Input((36, 4))
+    fast = L.Conv1D(5, 3, strides=2, padding="same", activation="relu")(x)
+    pooled = L.MaxPooling1D(3, strides=2, padding="same")(L.Conv1D(5, 4, padding="same")(x))
+    low = L.MaxPooling1D(3)(L.Add()([fast, pooled]))
+    up = L.UpSampling1D(3)(L.Conv1D(5, 3, padding="same", activation="relu")(low))
+    return keras.Model(x, L.Multiply()([up, fast]))
+
+
+@design()
+def one_branch_cropped_away():
+    """Most mutations do not reach the second output at all."""
+    x = L.Input((40, 4))
+    y = L.Conv1D(5, 3, activation="relu")(x)
+    return keras.Model(x, [L.Dense(1)(L.GlobalMaxPooling1D()(y)), L.Cropping1D((15, 15))(y)])
+
+
+# ---------------------------------------------------------------------------------------------- graphs
+
+
+@design()
+def sequential():
+    return keras.Sequential(
+        [L.Input((33, 4)), L.Conv1D(5, 4, activation="relu"), L.MaxPooling1D(2), L.Flatten(), L.Dense(3)]
+    )
+
+
+@design()
+def nested_and_called_twice():
+    shared = L.Conv1D(5, 3, padding="same", activation="relu", name="shared")
+    inside = L.Input((30, 5))
+    inner = keras.Model(inside, [shared(inside), L.Conv1D(5, 2, padding="same")(inside)], name="inner")
+    x = L.Input((30, 4))
+    y = L.Conv1D(5, 3, padding="same")(x)
+    a, b = inner(y)
+    c, d = inner(L.Add()([a, b]))
+    tail = keras.Sequential([L.Input((30, 5)), L.Dense(3, activation="relu"), shared_tail()])
+    keras.Model(x, shared(y))  # another model on the same layers
+    return keras.Model(x, tail(L.Concatenate()([L.Dense(2)(c), L.Dense(3)(d)])))
+
+
+def shared_tail():
+    return L.Conv1D(2, 3, padding="same")
+
+
+@design(index=1)
+def second_input_mutated():
+    """A control track added along the positions, a vector joined at the end."""
+    track, vector, x = L.Input((26, 2)), L.Input((3,)), L.Input((26, 4))
+    y = L.Conv1D(5, 4, padding="same", activation="relu")(x)
+    y = L.Concatenate()([y, track])
+    y = L.Conv1D(4, 3, padding="same", activation="relu")(y)
+    y = L.Multiply()([y, L.Dense(4)(track)])
+    z = L.Concatenate()([L.GlobalAveragePooling1D()(y), vector])
+    return keras.Model([track, x, vector], [L.Add()([L.Dense(2)(y), track]), L.Dense(1)(z)])
+
+
+@design()
+def dict_outputs():
+    x = L.Input((20, 4), name="dna")
+    y = L.Conv1D(5, 4, padding="same", activation="relu")(x)
+    return keras.Model({"dna": x}, {"profile": L.Conv1D(1, 3)(y), "count": L.Dense(1)(L.GlobalMaxPooling1D()(y))})
+
+
+@design()
+def operations():
+    """``keras.ops`` as nodes of the graph."""
+    x = L.Input((22, 4))
+    y = L.Conv1D(5, 4, padding="same")(x)
+    y = ops.relu(y) * 2.0 + ops.gelu(y) - 0.5
+    y = keras.activations.silu(1.0 - L.Conv1D(5, 2, padding="same")(y))
+    return keras.Model(x, ops.maximum(y, ops.square(y)) / 3.0)
+
+
+@design(dense={"lstm"})
+def recurrent_tail():
+    x = L.Input((18, 4))
+    y = L.MaxPooling1D(2, name="pool")(L.Conv1D(5, 4, padding="same", activation="relu", name="conv")(x))
+    return keras.Model(x, L.Dense(2, name="dense")(L.LSTM(4, name="lstm")(y)))
+
+
+@design(dense={"attention"})
+def attention_and_local_output():
+    """One output stays local while the other goes dense."""
+    x = L.Input((16, 4))
+    y = L.Conv1D(6, 3, padding="same", activation="relu", name="conv")(x)
+    z = L.Attention(name="attention")([y, y])
+    return keras.Model(x, [L.Dense(2, name="local")(y), L.Dense(1, name="after")(L.Add(name="add")([y, z]))])
+
+
+@design()
+def protein():
+    x = L.Input((20, 20))
+    y = L.Conv1D(6, 5, padding="same", activation="relu")(x)
+    return keras.Model(x, L.Dense(2)(L.Flatten()(y)))
+
+
+@design()
+def window_grows_over_everything():
+    x = y = L.Input((21, 4))
+    for _ in range(4):
+        y = L.Conv1D(5, 7, padding="same", activation="relu")(y)
+    return keras.Model(x, y)
+
+
+@design()
+def three_pools():
+    """Basset in small, lengths that no pool divides."""
+    x = y = L.Input((101, 4))
+    for filters, k, pool in ((8, 9, 3), (7, 5, 4), (6, 3, 2)):
+        y = L.Conv1D(filters, k, padding="same", activation="relu")(y)
+        y = L.MaxPooling1D(pool)(L.BatchNormalization()(y))
+    return keras.Model(x, L.Dense(2)(L.Dense(6, activation="relu")(L.Flatten()(y))))
