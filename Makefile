@@ -1,7 +1,7 @@
 # Every target makes the virtual environment .venv that it needs, from nothing; the second run is quick.
 #
 #   make demo    train a small model, map it naively and fast, draw the map (in fastism-demo/)
-#   make test    lint, then the tests on TensorFlow, JAX and PyTorch, then once more in float64
+#   make test    lint, then all tests on TensorFlow, JAX and PyTorch, then exactness in float64 on each
 #   make lint    ruff and pyright
 #   make clean   remove the environment and everything generated
 
@@ -27,8 +27,11 @@ test: lint
 		echo "== KERAS_BACKEND=$$backend"; \
 		KERAS_BACKEND=$$backend $(BIN)/python -m pytest $(PYTEST_ARGS); \
 	done
-	echo "== KERAS_BACKEND=tensorflow, float64"
-	KERAS_BACKEND=tensorflow FASTISM_TEST_FLOAT=float64 $(BIN)/python -m pytest $(PYTEST_ARGS)
+	for backend in tensorflow jax torch; do \
+		echo "== KERAS_BACKEND=$$backend, exactness in float64"; \
+		KERAS_BACKEND=$$backend FASTISM_TEST_FLOAT=float64 \
+			$(BIN)/python -m pytest $(PYTEST_ARGS) tests/test_exactness.py tests/test_model_exactness.py; \
+	done
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

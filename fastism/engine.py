@@ -140,7 +140,9 @@ class Engine:
                     largest = max(largest, plan.spans[tensor].width * math.prod(shape[1:]))
                 elif tensor in plan.dense:
                     largest = max(largest, math.prod(shape))
-        return int(np.clip(CHUNK_BYTES // (4 * largest), 12, 2048))
+        if self.mode(plan) == backend.EAGER:  # op by op, small chunks lose more in calls than they gain in cache
+            return int(np.clip(4 * CHUNK_BYTES // (4 * largest), 48, 2048))
+        return int(np.clip(CHUNK_BYTES // (4 * largest), 24, 2048))
 
     def mode(self, plan: Plan) -> str:
         """How chunks run: ``"eager"``, ``"graph"`` or ``"xla"``."""

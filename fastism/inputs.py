@@ -43,6 +43,11 @@ def check_input_index(graph: Graph, index: Any) -> int:
             f"needed. Wrap the model at the length you use: x = keras.Input((length, {tensor.shape[1] or 4})); "
             "FastISM(keras.Model(x, model(x)))."
         )
+    if "float" not in tensor.dtype:
+        raise ModelError(
+            f"Input {tensor.name!r} has dtype {tensor.dtype}; the mutated input must be of a float type, so that a "
+            "change can be added to it. Wrap the model: x = keras.Input(shape); FastISM(keras.Model(x, model(x)))."
+        )
     return graph.inputs[i]
 
 

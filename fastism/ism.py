@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -147,6 +148,17 @@ class FastISM:
             Whether all outputs agree.
         """
         return check.agrees_with_naive(self, self._ranges, batch_size, replace_with, atol)
+
+    def time_batch(self, seq_batch: Any) -> float:
+        """Seconds that one call on a batch takes, compiling not counted; kept from fastISM 0.5.
+
+        Args:
+            seq_batch: As ``x`` of a call.
+        """
+        self(seq_batch)
+        begin = time.perf_counter()
+        self(seq_batch)
+        return time.perf_counter() - begin
 
     def explain(self, position: int | None = None) -> Explanation:
         """What happens to each call of the model when one position (or range) is edited, and what that costs.
