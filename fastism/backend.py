@@ -21,23 +21,17 @@ def name() -> str:
     return keras.backend.backend()
 
 
-def choose_mode(jit: bool | str, *, wide: bool) -> str:
-    """How to run a plan on this backend.
+def choose_mode(jit: bool | str) -> str:
+    """How to run chunks on this backend.
 
     Args:
         jit: ``"auto"``, True or False, as users pass it.
-        wide: Whether wide windows, that is memory traffic, dominate the plan.
 
     Returns:
-        ``"eager"``, ``"graph"`` or ``"xla"``. torch always runs eagerly: compiling takes minutes and gained
-        nothing where it was measured. TensorFlow gains from XLA where element-wise passes over wide windows
-        dominate, and loses where matrix products do.
+        ``"eager"`` or ``"xla"``. torch always runs eagerly: compiling takes minutes and gained nothing where it was
+        measured. On TensorFlow, XLA was faster than a graph without it on every model measured.
     """
-    if jit is False or name() == "torch":
-        return EAGER
-    if name() == "jax":
-        return XLA
-    return XLA if wide else GRAPH
+    return EAGER if jit is False or name() == "torch" else XLA
 
 
 def compile_function(fn: Callable[..., Any], variables: Sequence[Any], mode: str) -> Callable[..., Any]:
@@ -68,11 +62,30 @@ def compile_function(fn: Callable[..., Any], variables: Sequence[Any], mode: str
     if backend == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(fn, jit_compile=mode == XLA, autograph=False, reduce_retracing=False)
+        graph = tf.function(fn, autograph=False)
+        if mode == GRAPH:
+            return graph
+        return _or_else(tf.function(fn, jit_compile=True, autograph=False), graph, tf.errors.OpError)
     raise RuntimeError(
         f"Keras backend {backend!r} is not supported; set KERAS_BACKEND to 'tensorflow', 'jax' or 'torch' "
         "before importing keras."
     )
+
+
+def _or_else(first: Callable[..., Any], second: Callable[..., Any], failure: type[Exception]) -> Callable[..., Any]:
+    """``first``, or from its first failure on ``second``: not every layer that runs in a graph compiles with XLA."""
+    chosen = [first]
+
+    def run(*args):
+        try:
+            return chosen[0](*args)
+        except failure:
+            if chosen[0] is second:
+                raise
+            chosen[0] = second
+            return second(*args)
+
+    return run
 
 
 def _without_gradients(fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -22,8 +22,6 @@ Tensor = Any
 CACHE_BYTES = 512 << 20
 #: Bytes that the largest window tensor of a chunk should stay under, so that a chunk stays in the processor's cache.
 CHUNK_BYTES = 3 << 20
-#: Width from which element-wise passes over windows, not matrix products, dominate.
-WIDE = 64
 
 
 @dataclass(frozen=True)
@@ -140,24 +138,22 @@ class Engine:
                     largest = max(largest, plan.spans[tensor].width * math.prod(shape[1:]))
                 elif tensor in plan.dense:
                     largest = max(largest, math.prod(shape))
-        if self.mode(plan) == backend.EAGER:  # op by op, small chunks lose more in calls than they gain in cache
+        if self.mode == backend.EAGER:  # op by op, small chunks lose more in calls than they gain in cache
             return int(np.clip(4 * CHUNK_BYTES // (4 * largest), 48, 2048))
         return int(np.clip(CHUNK_BYTES // (4 * largest), 24, 2048))
 
-    def mode(self, plan: Plan) -> str:
-        """How chunks run: ``"eager"``, ``"graph"`` or ``"xla"``."""
-        widths = [
-            plan.spans[t].width for p in plan.steps if p.state == WINDOW for t in p.wired.outputs if t in plan.spans
-        ]
-        return backend.choose_mode(self.jit, wide=bool(widths) and max(widths) > WIDE)
+    @property
+    def mode(self) -> str:
+        """How chunks run: ``"eager"`` or ``"xla"``."""
+        return backend.choose_mode(self.jit)
 
     # ------------------------------------------------------------------ compiled functions
 
     def _reference_function(self, plan: Plan, shape: Shape) -> Callable[..., Any]:
         key = (id(plan), shape)
         if key not in self._references:
-            mode = self.mode(plan)
-            mode = backend.GRAPH if mode == backend.XLA and backend.name() == "tensorflow" else mode
+            # runs once a batch: not worth TensorFlow's longer compilation
+            mode = backend.GRAPH if self.mode == backend.XLA and backend.name() == "tensorflow" else self.mode
             fn = reference_function(plan)
             self._references[key] = backend.compile_function(fn, self.program.graph.variables, mode)
         return self._references[key]
@@ -165,7 +161,7 @@ class Engine:
     def _chunk_function(self, plan: Plan, shape: Shape) -> Callable[..., Any]:
         if shape not in self._chunks:
             fn = chunk_function(plan, shape.groups, shape.members)
-            self._chunks[shape] = backend.compile_function(fn, self.program.graph.variables, self.mode(plan))
+            self._chunks[shape] = backend.compile_function(fn, self.program.graph.variables, self.mode)
         return self._chunks[shape]
 
     # ------------------------------------------------------------------ results

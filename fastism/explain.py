@@ -59,7 +59,7 @@ class Explanation:
         length: Positions of the input.
         ideal: Least that pushing the change through needs, averaged over all edits: changed inputs times taps.
         chunk: Mutants that are computed at once.
-        mode: How they run: ``"eager"``, ``"graph"`` or ``"xla"``.
+        mode: How they run: ``"eager"`` or ``"xla"``.
     """
 
     rows: tuple[Row, ...]

@@ -176,7 +176,7 @@ class FastISM:
         at = None if position is None else inputs.read_position(position, self._length - self._width)
         chunk = self._engine.batch_size
         chunk = self._engine.variants_in_chunk(self._width) if isinstance(chunk, str) else chunk
-        return explain(plan, at, chunk=chunk, mode=self._engine.mode(plan))
+        return explain(plan, at, chunk=chunk, mode=self._engine.mode)
 
     def plot(self, path: Any, position: int | None = None) -> None:
         """Draw the plan: layers as bars, changed positions red, contributing flanks yellow, computations beside.

@@ -1,0 +1,184 @@
+"""The speed benchmark, at a tiny size: it measures, compares, reports and survives failures. No speed is asserted."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import speed as speed_module
+from benchmarks.report import BEGIN, END
+
+ROOT = Path(__file__).parents[1]
+LENGTH = 40  # too short for Basset, whose pools need 48: the one run that fails
+
+
+@pytest.fixture(scope="module")
+def speed():
+    return speed_module
+
+
+@pytest.fixture(scope="module")
+def run(speed, tmp_path_factory):
+    """The command's outcome, and the file it wrote."""
+    path = tmp_path_factory.mktemp("speed") / "new" / "speed.json"
+    backend = keras.backend.backend()
+    arguments = ["--quick", f"--length={LENGTH}", "--models=basset,bpnet", f"--backends={backend}"]
+    outcome = CliRunner().invoke(speed.main, [*arguments, "--output", str(path)])
+    return outcome, path
+
+
+@pytest.fixture
+def report(run):
+    outcome, path = run
+    assert path.is_file(), outcome.output
+    return json.loads(path.read_text())
+
+
+@pytest.fixture
+def measured(report):
+    assert report["results"][1]["error"] is None
+    return report["results"][1]
+
+
+def test_fast_and_naive_agree(speed, measured):
+    assert [o["output"] for o in measured["outputs"]] == ["flatten", "dense"]
+    for output in measured["outputs"]:
+        assert output["effect"] > 0.01
+        assert output["error"] <= speed.TOLERANCE * output["effect"]
+        assert output["share"] == pytest.approx(output["error"] / output["effect"])
+    assert measured["agrees"] is True
+    assert measured["error_share"] == max(o["share"] for o in measured["outputs"])
+
+
+def test_the_file_says_what_was_measured_on_what(report, measured):
+    assert (measured["model"], measured["backend"]) == ("bpnet", keras.backend.backend())
+    assert measured["variants"] == 3 * LENGTH
+    assert measured["naive"]["measured_variants"] == 64
+    assert measured["versions"]["keras"] == keras.__version__
+    assert {"fastism", "numpy"} <= measured["versions"].keys()
+    assert report["settings"]["length"] == LENGTH
+    assert report["machine"]["cores"] >= 1
+    assert report["started"] <= measured["date"] <= report["finished"]
+    assert measured["peak_memory_mib"]["fast"] <= measured["peak_memory_mib"]["fast_and_naive"]
+
+
+def test_times_add_up(measured):
+    fast, naive = measured["fast"], measured["naive"]
+    assert min(measured["import_s"], measured["build_s"], *fast["times_s"], *naive["times_s"]) > 0
+    assert fast["fresh_s"] == pytest.approx(measured["import_s"] + fast["construct_s"] + fast["first_s"])
+    assert naive["times_s"][0] <= naive["scaled_s"] <= naive["times_s"][0] * measured["variants"] / 64
+    assert measured["speedup"] == pytest.approx(naive["scaled_s"] / fast["median_s"])
+    assert measured["share_of_ideal"] == pytest.approx(measured["speedup"] / measured["ideal_speedup"])
+    assert measured["ideal_speedup"] > 1
+
+
+def test_a_model_that_fails_does_not_stop_the_next(run, report):
+    outcome, _ = run
+    assert [r["model"] for r in report["results"]] == ["basset", "bpnet"]
+    assert report["results"][0]["error"]
+    assert outcome.exit_code == 1
+    assert "1 of 2 runs failed" in outcome.output
+
+
+def test_the_table_has_a_row_for_each_run(speed, run, report):
+    outcome, path = run
+    lines = speed.table(report).splitlines()
+    assert "40 bp" in lines[0]
+    assert len(lines) == 6
+    assert {line.count("|") for line in lines[2:]} == {11}
+    assert "failed: " in lines[4]
+    assert re.search(r"BPNet.*\| [\d.]+ \(batch 32\) \| [\d.]+ \| [\d.]+x \|", lines[5])
+    assert lines[5] in outcome.output
+    again = CliRunner().invoke(speed.main, ["--table", "--output", str(path)])
+    assert again.exit_code == 0
+    assert lines[5] in again.output
+
+
+def test_the_table_marks_a_disagreement(speed, report):
+    wrong = copy.deepcopy(report)
+    wrong["results"][1].update(agrees=False, error_share=None)
+    assert "not defined (too large)" in speed.table(wrong)
+
+
+def test_a_wrong_answer_is_noticed(speed):
+    reference, mutant = np.zeros((1, 2)), np.arange(24.0).reshape(1, 3, 4, 2)
+    cells = np.array([[0, 0, 1], [0, 2, 3]])
+    right = mutant[0, [0, 2], [1, 3]]
+    (same,) = speed._compare(["y"], (reference, mutant), right, cells)
+    (off,) = speed._compare(["y"], (reference, mutant), np.add(right, [[0, 0], [0, 2]]), cells)
+    (broken,) = speed._compare(["y"], (reference, mutant * math.nan), right, cells)
+    assert (same["error"], same["effect"], same["share"]) == (0, 23, 0)
+    assert (off["error"], off["effect"]) == (2, 25)
+    assert broken["share"] is None
+
+
+def test_mutants_are_one_substitution_each(speed):
+    x = speed._one_hot(2, 30, 0)
+    cells = np.argwhere(x == 0)
+    assert len(cells) == 2 * 30 * 3
+    chosen = speed._spread(cells, 7)
+    assert len(np.unique(chosen, axis=0)) == 7
+    assert set(chosen[:, 0]) == {0, 1}
+    for mutant, (sequence, position, letter) in zip(speed._mutants(x, chosen), chosen, strict=True):
+        assert np.flatnonzero((mutant != x[sequence]).any(-1)).tolist() == [position]
+        assert mutant[position].tolist() == np.eye(4)[letter].tolist()
+    assert (x.sum(-1) == 1).all()
+
+
+def test_a_backend_that_cannot_start_is_a_row(speed):
+    result = speed.measure_fresh("nonsense", {"model": "bpnet"})
+    assert (result["model"], result["backend"]) == ("bpnet", "nonsense")
+    assert "nonsense" in result["error"]
+
+
+def test_a_run_that_takes_too_long_is_a_row(speed):
+    assert "not finished after 0.01 s" in speed.measure_fresh("nonsense", {"model": "bpnet"}, timeout=0.01)["error"]
+
+
+def test_documents_are_rewritten_between_the_markers_only(speed, tmp_path):
+    document, plain = tmp_path / "with.md", tmp_path / "without.md"
+    document.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    plain.write_text("nothing\n")
+    for text in ("new", "newer"):
+        assert speed.update_document(document, text)
+    assert document.read_text() == f"before\n{BEGIN}\nnewer\n{END}\nafter\n"
+    assert not speed.update_document(plain, "new")
+    assert not speed.update_document(tmp_path / "missing.md", "new")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["with.md", "without.md"]
+
+
+def test_a_write_that_fails_leaves_the_old_file(speed, tmp_path):
+    path = tmp_path / "speed.json"
+    speed.write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        speed.write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("arguments", [["--models=bpnte"], ["--backends=numpy"], ["--batch-size=0"], ["--models="]])
+def test_misspelt_options_are_refused(speed, arguments):
+    assert CliRunner().invoke(speed.main, arguments).exit_code == 2
+
+
+def test_without_a_file_there_is_no_table(speed, tmp_path):
+    outcome = CliRunner().invoke(speed.main, ["--table", "--output", str(tmp_path / "none.json")])
+    assert outcome.exit_code == 1
+    assert "measure first" in outcome.output
+
+
+@pytest.mark.parametrize("name", ["docs/performance.md", "README.md"])
+def test_documents_show_what_the_file_holds(speed, name):
+    document = ROOT / name
+    if not (speed.RESULTS.is_file() and document.is_file() and BEGIN in document.read_text(encoding="utf-8")):
+        pytest.skip("nothing to compare")
+    text = speed.table(json.loads(speed.RESULTS.read_text(encoding="utf-8")))
+    assert f"{BEGIN}\n{text}\n{END}" in document.read_text(encoding="utf-8")
