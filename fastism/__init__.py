@@ -2,8 +2,7 @@
 
 from fastism.errors import MismatchError, ModelError, UnsupportedLayerError
 from fastism.ism import FastISM
-from fastism.mutations import Saturation
-from fastism.naive import NaiveISM
+from fastism.naive import NaiveISM, Saturation
 
 __version__ = "1.0.0"
 

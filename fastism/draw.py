@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,8 @@ def plot_plan(explanation: Explanation, path: Any, *, title: str = "") -> None:
     figure = Figure(figsize=(11, 1.4 + 0.42 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     for y, row in enumerate(rows):
-        following = rows[y + 1] if y + 1 < len(rows) else None
-        _bar(axes, y, row, following)
+        readers = [r for r in explanation.rows if row.call in r.reads and r.state == WINDOW and r.source is not None]
+        _bar(axes, y, row, readers)
     axes.set(xlim=(-0.42, 1.62), ylim=(len(rows) - 0.4, -1.3), xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -53,18 +54,18 @@ def plot_plan(explanation: Explanation, path: Any, *, title: str = "") -> None:
     figure.savefig(path, dpi=160)
 
 
-def _bar(axes: Any, y: int, row: Row, following: Row | None) -> None:
+def _bar(axes: Any, y: int, row: Row, readers: Sequence[Row]) -> None:
     height, n = 0.56, max(row.length, 1)
-    axes.broken_barh([(0, 1)], (y - height / 2, height), facecolors=SAME, edgecolors="none")
+    axes.broken_barh([(0, 1)], (y - height / 2, height), facecolors=SAME, edgecolors="none", zorder=0.8)
+    for tick in range(1, 10):
+        axes.plot([tick / 10] * 2, [y - height / 2, y + height / 2], color="white", lw=0.6, zorder=0.9)
     if row.span is not None and row.span[1] > row.span[0]:
-        reads = following.source if following is not None and following.state == WINDOW else None
-        if reads is not None and reads[1] <= n:
-            lo, hi = min(reads[0], row.span[0]), max(reads[1], row.span[1])
+        reads = [r.source for r in readers if r.source is not None and r.source[1] <= n]
+        if reads:
+            lo, hi = min(row.span[0], *[lo for lo, _ in reads]), max(row.span[1], *[hi for _, hi in reads])
             axes.broken_barh([(lo / n, (hi - lo) / n)], (y - height / 2, height), facecolors=FLANK)
         width = max(row.span[1] - row.span[0], 0) / n
         axes.broken_barh([(row.span[0] / n, max(width, 0.002))], (y - height / 2, height), facecolors=CHANGED)
-    for tick in range(1, 10):
-        axes.plot([tick / 10] * 2, [y - height / 2, y + height / 2], color="white", lw=0.6)
     style: dict[str, Any] = {"va": "center", "color": TEXT, "fontsize": 9}
     axes.text(-0.02, y, f"{row.call}  ({row.kind})" if row.kind else row.call, ha="right", **style)
     axes.text(1.2, y, f"{row.changed:,} / {row.length:,}", ha="right", **style)

@@ -11,5 +11,5 @@ class UnsupportedLayerError(ModelError):
     """``strict=True`` and some call has no rule; the message lists every such call with the reason."""
 
 
-class MismatchError(RuntimeError):
+class MismatchError(ValueError):
     """The self-check found that fast and naive differ; the message names the first call that does."""

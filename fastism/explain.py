@@ -32,6 +32,7 @@ class Row:
         minimal: Of the changed outputs, each with all its inputs; of the whole call where the state is dense.
         plan: Of what this plan computes, per mutant.
         reason: Why the call is dense; empty otherwise.
+        reads: The calls whose outputs it reads; ``"input"`` for the mutated input.
     """
 
     call: str
@@ -46,6 +47,7 @@ class Row:
     minimal: float
     plan: float
     reason: str = ""
+    reads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -250,7 +252,13 @@ class _Counts:
             minimal=pick(self.minimal),
             plan=pick(self.performed),
             reason=self.reason,
+            reads=self._reads(),
         )
+
+    def _reads(self) -> tuple[str, ...]:
+        made_by = {t: c.name for c in self.plan.graph.calls for t in c.outputs}
+        made_by[self.plan.program.mutated] = "input"
+        return tuple(made_by[t] for t in self.call.inputs if t in made_by)
 
 
 def _cost(plan: Plan, wired: Wired) -> Cost:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,7 +82,20 @@ class Call:
             return given[leaf.id] if isinstance(leaf, Ref) else leaf
 
         args, kwargs = tree.map_structure(fill, (self.args, self.kwargs))
-        return tree.flatten(self.op(*args, **kwargs))
+        with _losses_kept(self.op):
+            return tree.flatten(self.op(*args, **kwargs))
+
+
+@contextmanager
+def _losses_kept(op: Any) -> Iterator[None]:
+    """Leave no loss behind: a layer with an activity regulariser notes one at every call."""
+    layers = op._flatten_layers() if isinstance(op, keras.Layer) else []
+    before = [(layer, list(layer._losses)) for layer in layers]
+    try:
+        yield
+    finally:
+        for layer, losses in before:
+            layer._losses[:] = losses
 
 
 @dataclass(frozen=True, eq=False)

@@ -90,7 +90,7 @@ def _parts(x: Any, graph: Graph) -> list[Any]:
                 f"Missing: {missing or 'none'}; unknown: {unknown or 'none'}."
             )
         return [x[k] for k in keys]
-    if isinstance(x, list | tuple) and len(x) == n and _is_array(x[0]):
+    if isinstance(x, list | tuple) and len(x) == n and (n > 1 or _is_array(x[0])):
         return list(x)
     if n == 1 and not (isinstance(x, list | tuple) and len(x) and _is_array(x[0])):
         return [x]
@@ -213,7 +213,9 @@ def read_replacement(replacement: Any, width: int, alphabet: int, dtype: Any) ->
     if value.shape == (alphabet,) and width == 1:
         value = value[None]
     if value.shape != (width, alphabet):
-        repeat = f" To write one letter all along, pass np.tile(row, ({width}, 1))." if value.ndim == 1 else ""
+        repeat = (
+            f" To write one letter all along, pass np.tile(row, ({width}, 1))." if value.shape == (alphabet,) else ""
+        )
         raise ValueError(
             f"replace_with has shape {value.shape}, but the ranges are {width} wide and the alphabet has {alphabet} "
             f"letters; {accepted}.{repeat}"
@@ -266,9 +268,12 @@ def read_names(names: Any, graph: Graph) -> tuple[str, ...]:
     """
     if names is None:
         return ()
-    listed: Sequence[Any] = [names] if isinstance(names, str) else list(names)
     known = {n for c in graph.calls for n in (c.op.name, c.name)}
-    unknown = [n for n in listed if n not in known]
+    try:
+        listed: Sequence[Any] = [names] if isinstance(names, str) else list(names)
+    except TypeError:
+        listed = [names]
+    unknown = [n for n in listed if not isinstance(n, str) or n not in known]
     if unknown:
         raise ValueError(
             f"early_stop_layers names {unknown}, which the model does not have; its layers are {sorted(known)}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from typing import Any
 
@@ -14,7 +15,8 @@ from fastism.engine import Engine
 from fastism.errors import ModelError, UnsupportedLayerError
 from fastism.explain import Explanation, explain
 from fastism.graph import read_model
-from fastism.mutations import Edits, Saturation, replacements, substitutions
+from fastism.mutations import Edits, replacements, substitutions
+from fastism.naive import Saturation
 from fastism.plan import write_program
 
 
@@ -33,7 +35,8 @@ class FastISM:
         early_stop_layers: Names of layers from which on everything is recomputed whole.
         test_correctness: Compare with the model itself on a handful of edits now, and raise if they differ.
         batch_size: Mutated sequences that are computed at once, or ``"auto"``.
-        jit: Compile with the backend's compiler; ``"auto"`` does so where it pays.
+        jit: False runs chunks op by op: no compiling, slower chunks. ``"auto"`` and True compile, with XLA on
+            TensorFlow and JAX; torch always runs op by op.
         strict: Raise if any call has no rule and would be computed whole.
 
     Raises:
@@ -92,13 +95,14 @@ class FastISM:
         if test_correctness:
             check.self_check(self._engine, model, self._width)
 
-    def __call__(self, x: Any, replace_with: Any = 0) -> Any:
+    def __call__(self, x: Any = None, replace_with: Any = 0, *, inp_batch: Any = None) -> Any:
         """Predict each sequence with each of the ranges overwritten.
 
         Args:
             x: (N, L, A) sequences, or a list, tuple or dict of arrays for a model with several inputs; NumPy arrays or
                 tensors of the backend.
             replace_with: What is written: 0 for zeros, or a row (A,) for single positions, or (W, A) for ranges.
+            inp_batch: The name that ``x`` had in fastISM 0.5.
 
         Returns:
             NumPy array (N, P, *output) with P ranges (positions); a list of them for several outputs, a dict for a
@@ -107,7 +111,7 @@ class FastISM:
         Raises:
             ValueError, TypeError: If ``x`` or ``replace_with`` do not fit the model; the message says what does.
         """
-        arrays = inputs.read_inputs(x, self._graph, self._mutated)
+        arrays = inputs.read_inputs(inp_batch if x is None else x, self._graph, self._mutated)
         sequences = self._sequences(arrays)
         replacement = inputs.read_replacement(replace_with, self._width, self._alphabet, sequences.dtype)
         edits = replacements(sequences, self._ranges, replacement)
@@ -229,8 +233,10 @@ class FastISM:
 
 
 def _batch_size(value: Any) -> int | str:
-    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+    if value == "auto":
         return value
+    if not isinstance(value, bool) and hasattr(value, "__index__") and operator.index(value) > 0:
+        return operator.index(value)
     raise ValueError(f"batch_size is {value!r}; 'auto' or a positive integer is accepted.")
 
 

@@ -1,27 +1,11 @@
-"""What is changed: edits of the input, and the shape of the answer to them."""
+"""What is changed: edits of the input, and how they are grouped."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import numpy as np
-
-
-class Saturation(NamedTuple):
-    """Saturation mutagenesis of N sequences: every letter at every position.
-
-    Attributes:
-        reference: (N, *output) predictions for the sequences as they are.
-        mutant: (N, P, A, *output) predictions with letter ``a`` written at position ``start + p``. Where that letter
-            is there already, the reference.
-
-    For models with several outputs both hold a list (or dict) of such arrays.
-    """
-
-    reference: Any
-    mutant: Any
 
 
 @dataclass(frozen=True, eq=False)

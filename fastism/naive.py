@@ -109,7 +109,7 @@ class NaiveISM:
         self.batch_size = int(batch_size if fixed_batch is None else fixed_batch)
         self._pads_every_batch = fixed_batch is not None
 
-    def __call__(self, x: Any, replace_with: Any = 0) -> Any:
+    def __call__(self, x: Any = None, replace_with: Any = 0, *, inp_batch: Any = None) -> Any:
         """Predict every sequence with each of the ranges replaced, one range at a time.
 
         Args:
@@ -118,6 +118,7 @@ class NaiveISM:
                 accepted.
             replace_with: What is written over a range: ``0`` for zeros, a vector ``(A,)`` when the ranges are
                 one position wide, or an array ``(W, A)``.
+            inp_batch: The name that ``x`` had in fastISM 0.5.
 
         Returns:
             Predictions ``(N, P, *output_shape)`` in the order of ``change_ranges``; a list or a dict of such
@@ -127,7 +128,7 @@ class NaiveISM:
             TypeError: If an input is not numeric.
             ValueError: If shapes do not fit the model, or the sequences hold NaN.
         """
-        arrays = self._checked_inputs(x)
+        arrays = self._checked_inputs(inp_batch if x is None else x)
         sequences = arrays[self.seq_input_idx]
         _, length, alphabet = sequences.shape
         if self.change_ranges is None:

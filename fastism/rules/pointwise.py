@@ -181,7 +181,7 @@ def activation_step(function: Callable[..., Any] | None) -> Step:
     if isinstance(function, keras.Layer):
         raise Refuse(f"its activation is a layer, {type(function).__name__}")
     name = getattr(function, "__name__", type(function).__name__)
-    raise Refuse(f"its activation {name!r} is not one of keras.activations, and may mix positions")
+    raise Refuse(f"its activation {name!r} is not known to act on each position alone")
 
 
 def with_activation(step: Step, layer: Any) -> Lowered:
@@ -208,7 +208,7 @@ def identity(call: Call, graph: Graph) -> Lowered:
     return Lowered([Same()])
 
 
-@rule(layers.Activation, family=FAMILY, note="any of keras.activations; softmax along channels")
+@rule(layers.Activation, family=FAMILY, note="element by element; softmax along channels")
 def activation(call: Call, graph: Graph) -> Lowered:
     """``Activation(f)``."""
     return Lowered([activation_step(call.op.activation)])

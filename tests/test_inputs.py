@@ -1,0 +1,387 @@
+"""The door: every bad input has a clear error, every sensible form is accepted."""
+
+from __future__ import annotations
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+from fastism import FastISM, ModelError
+from fastism.graph import read_model
+from fastism.inputs import check_input_index, read_inputs, read_position, read_positions, read_ranges, read_replacement
+from fastism.testing import randomize
+
+LENGTH, A, N = 12, 4, 3
+JIT = keras.backend.backend() == "jax"
+
+
+@functools.cache
+def one_input():
+    x = L.Input((LENGTH, A), name="dna")
+    return randomize(keras.Model(x, L.Conv1D(2, 3, padding="same", activation="relu")(x)))
+
+
+@functools.cache
+def two_inputs():
+    vector, x = L.Input((3,), name="vector"), L.Input((LENGTH, A), name="dna")
+    y = L.GlobalAveragePooling1D()(L.Conv1D(2, 3)(x))
+    return randomize(keras.Model([vector, x], L.Concatenate()([y, vector])))
+
+
+@functools.cache
+def named_inputs():
+    vector, x = L.Input((3,), name="v"), L.Input((LENGTH, A), name="d")
+    y = L.Concatenate()([L.GlobalMaxPooling1D()(L.Conv1D(2, 3)(x)), vector])
+    return randomize(keras.Model({"vector": vector, "dna": x}, y))
+
+
+@functools.cache
+def ism(model=None, **options):
+    return FastISM((model or one_input)(), test_correctness=False, jit=JIT, **options)
+
+
+def sequences(n=N):
+    return np.eye(A)[np.random.default_rng(0).integers(0, A, (n, LENGTH))]
+
+
+def vectors(n=N):
+    return np.random.default_rng(1).normal(size=(n, 3))
+
+
+X = sequences()
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        (X[0], ValueError, r"x has shape \(12, 4\); \(N, 12, 4\) is accepted.*pass x\[None\]"),
+        (X[..., None], ValueError, r"x has shape \(3, 12, 4, 1\); \(N, 12, 4\) is accepted"),
+        (7, ValueError, r"x has shape \(\); \(N, 12, 4\) is accepted"),
+        ([], ValueError, r"x has shape \(0,\); \(N, 12, 4\) is accepted"),
+        (X[:, :5], ValueError, r"x has shape \(3, 5, 4\).*length is 5 where the model has 12: crop or pad"),
+        (X[..., :3], ValueError, r"x has shape \(3, 12, 3\).*alphabet has 3 letters where the model has 4"),
+        (X.transpose(0, 2, 1), ValueError, r"x has shape \(3, 4, 12\).*swapped: pass x\.transpose\(0, 2, 1\)"),
+        (X.astype(str), TypeError, r"x has dtype <U32; numbers are accepted.*Encode letters first"),
+        (X.astype(object), TypeError, r"x has dtype object; numbers are accepted"),
+        (X.astype(complex), TypeError, r"x has dtype complex128; numbers are accepted"),
+        (["ACGTACGTACGT"], TypeError, r"x has dtype <U12; numbers are accepted.*np\.eye\(4\)"),
+        ("ACGTACGTACGT", TypeError, r"x is a str; an array \(N, length, alphabet\).*np\.eye\(4\)"),
+        (None, TypeError, r"x is a NoneType; an array \(N, length, alphabet\)"),
+        ([[1, 2], [3]], TypeError, "x is a list that is no array"),
+        (X[:0], ValueError, "x holds no sequence.*at least one"),
+        ([X, X], ValueError, r"x is a list of 2, but the model has 1 input \(dna\); pass one array"),
+        (
+            {"rna": X},
+            ValueError,
+            r"keys \['rna'\]; the model's inputs are \['dna'\]. Missing: \['dna'\]; unknown: \['rna'\]",
+        ),
+    ],
+    ids=str,
+)
+def test_sequences_that_do_not_fit(x, error, message):
+    with pytest.raises(error, match=message):
+        ism()(x)
+    with pytest.raises(error, match=message):
+        ism().saturate(x)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite(bad):
+    x = sequences()
+    x[2, 5, 1] = bad
+    with pytest.raises(ValueError, match=r"x holds NaN or infinite .*first at index \(2, 5, 1\)\); finite.*0\.25"):
+        ism()(x)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (X, r"x is one ndarray, but the model has 2 inputs \(vector, dna\); pass a list"),
+        ([vectors()], r"x is a list of 1, but the model has 2 inputs \(vector, dna\)"),
+        ((vectors(), X, X), r"x is a list of 3, but the model has 2 inputs"),
+        ([X, vectors()], r"Input 'vector' has shape \(3, 12, 4\); \(N, 3\) is accepted"),
+        ([vectors(), X[:2]], r"different numbers of sequences \(vector: 3, dna: 2\); all must have the same.*Repeat"),
+        ([vectors()[:, :2], X], r"Input 'vector' has shape \(3, 2\); \(N, 3\) is accepted"),
+        ([vectors() * np.nan, X], r"Input 'vector' holds NaN or infinite values"),
+        ({"vector": vectors()}, r"\['vector'\].*\['vector', 'dna'\]. Missing: \['dna'\]; unknown: none"),
+        ({"vector": vectors(), "dna": X, "more": X}, r"Missing: none; unknown: \['more'\]"),
+    ],
+)
+def test_inputs_that_do_not_fit_several(x, message):
+    with pytest.raises(ValueError, match=message):
+        ism(two_inputs, seq_input_idx=1)(x)
+
+
+@pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict:UserWarning")
+def test_keys_are_those_of_the_model():
+    arrays = {"dna": X, "vector": vectors()}
+    fast = ism(named_inputs, seq_input_idx=named_inputs().inputs.index(dna_input()))
+    assert fast(arrays).shape == (N, LENGTH, 5)
+    with pytest.raises(ValueError, match=r"keys \['d', 'v'\].*'dna'.*Missing: .*unknown: \['d', 'v'\]"):
+        fast({"d": X, "v": vectors()})
+
+
+def dna_input():
+    return next(t for t in named_inputs().inputs if len(t.shape) == 3)
+
+
+# ------------------------------------------------------------------------------------------ what is accepted
+
+
+def read(x, model=one_input, seq_input_idx=0):
+    graph = read_model(model())
+    return read_inputs(x, graph, check_input_index(graph, seq_input_idx))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda x: x.astype("float64"),
+        lambda x: x.astype("float16"),
+        lambda x: x.astype("int64"),
+        lambda x: x.astype("uint8"),
+        lambda x: x.astype(bool),
+        lambda x: x.tolist(),
+        lambda x: [x],
+        lambda x: (x,),
+        lambda x: {"dna": x},
+        lambda x: keras.ops.convert_to_tensor(x.astype("float32")),
+        lambda x: [keras.ops.convert_to_tensor(x.astype("float32"))],
+        lambda x: keras.Variable(x.astype("float32")),
+        np.asfortranarray,
+        lambda x: x[::-1][::-1],
+    ],
+)
+def test_forms_of_one_input(form):
+    (array,) = read(form(X))
+    assert array.dtype == keras.config.floatx()
+    np.testing.assert_array_equal(array, X)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda v, x: [v, x],
+        lambda v, x: (v, x),
+        lambda v, x: {"dna": x, "vector": v},
+        lambda v, x: (keras.ops.convert_to_tensor(v), x.astype(bool)),
+    ],
+)
+def test_forms_of_several_inputs(form):
+    vector, array = read(form(vectors(), X), two_inputs, seq_input_idx=1)
+    np.testing.assert_array_equal(array, X)
+    np.testing.assert_allclose(vector, vectors(), rtol=1e-6)
+
+
+def test_the_form_makes_no_difference_to_the_result():
+    want = ism()(X.astype(keras.config.floatx()))
+    for form in (X.tolist(), X.astype(bool), (X,), keras.ops.convert_to_tensor(X.astype(keras.config.floatx()))):
+        np.testing.assert_array_equal(ism()(form), want)
+
+
+def test_the_users_array_is_left_alone():
+    x = X.astype(keras.config.floatx())
+    before = x.copy()
+    ism()(x)
+    ism().saturate(x)
+    np.testing.assert_array_equal(x, before)
+
+
+# ------------------------------------------------------------------------------------------ the model
+
+
+@pytest.mark.parametrize("index", [2, -1, 17])
+def test_input_index_out_of_range(index):
+    with pytest.raises(ValueError, match=rf"seq_input_idx is {index}, but .* has 2 inputs \(vector, dna\).*0 to 1"):
+        FastISM(two_inputs(), index)
+
+
+@pytest.mark.parametrize("index", ["1", None, 1.0, [1]])
+def test_input_index_that_is_no_integer(index):
+    with pytest.raises(ValueError, match="seq_input_idx is .*; an integer from 0 to 1 is accepted"):
+        FastISM(two_inputs(), index)
+
+
+def test_a_mutated_input_must_be_a_sequence():
+    with pytest.raises(ModelError, match=r"'vector' has shape \(N, 3\).*\(batch, length, alphabet\).*seq_input_idx"):
+        FastISM(two_inputs(), 0)
+
+
+def test_a_model_of_unknown_length_is_refused_with_its_remedy():
+    x = L.Input((None, A), name="dna")
+    model = keras.Model(x, L.Conv1D(2, 3, padding="same")(x))
+    with pytest.raises(ModelError, match=r"Input 'dna' has shape \(N, None, 4\), of unknown length.*Wrap the model"):
+        FastISM(model)
+    fixed = keras.Input((LENGTH, A))
+    assert FastISM(keras.Model(fixed, model(fixed)), jit=JIT)(X).shape == (N, LENGTH, LENGTH, 2), "the remedy works"
+
+
+def test_a_mutated_input_of_integers_is_refused_with_its_remedy():
+    x = L.Input((LENGTH, A), dtype="int32", name="dna")
+    model = keras.Model(x, L.Conv1D(2, 3)(L.Rescaling(1.0)(x)))
+    with pytest.raises(ModelError, match=r"Input 'dna' has dtype int32; .* must be of a float type.*Wrap the model"):
+        FastISM(model)
+
+
+def test_an_input_that_no_output_depends_on():
+    unused, x = L.Input((LENGTH, A), name="unused"), L.Input((LENGTH, A), name="dna")
+    model = keras.Model([unused, x], L.Conv1D(2, 3)(x), name="half")
+    with pytest.raises(ModelError, match=r"No output of model 'half' depends on input 'unused'.*seq_input_idx"):
+        FastISM(model, 0)
+    assert FastISM(model, 1, jit=JIT)([X, X]).shape == (N, LENGTH, LENGTH - 2, 2)
+
+
+# ------------------------------------------------------------------------------------------ options
+
+
+@pytest.mark.parametrize(
+    ("ranges", "message"),
+    [
+        ([], "change_ranges is empty; .*Leave it out to mutate every position"),
+        ([(0, 13)], r"change_ranges has \(0, 13\), out of range for length 12"),
+        ([(-1, 1)], r"change_ranges has \(-1, 1\), out of range for length 12"),
+        ([(0, 2), (3, 3)], r"change_ranges has the empty range \(3, 3\)"),
+        ([(4, 2)], r"change_ranges has the empty range \(4, 2\)"),
+        ([(0, 1), (2, 4)], r"ranges of unequal widths \[1, 2\].*one FastISM for each width"),
+        ("abc", "change_ranges is 'abc'"),
+        (3, "change_ranges is 3"),
+        ([3], r"change_ranges is \[3\]"),
+        ((0, 5), r"change_ranges is \(0, 5\)"),
+        ([(1, 2, 3)], r"change_ranges is \[\(1, 2, 3\)\]"),
+        ([("a", "b")], "change_ranges is"),
+        ([(0.0, 1.0)], "change_ranges is"),
+    ],
+)
+def test_bad_ranges(ranges, message):
+    accepted = r".*\(start, end\) pairs of one width, 0-based and half-open, within 0 to 12, is accepted"
+    with pytest.raises(ValueError, match=message) as caught:
+        FastISM(one_input(), change_ranges=ranges)
+    assert caught.match(accepted)
+
+
+@pytest.mark.parametrize(
+    "ranges", [[(0, 12)], [(0, 3), (1, 4), (0, 3)], np.array([[0, 2], [10, 12]]), iter([(0, 1)]), ([0, 5],)]
+)
+def test_good_ranges(ranges):
+    pairs = read_ranges(ranges, LENGTH)
+    assert pairs
+    assert all(isinstance(s, int) and 0 <= s < e <= LENGTH for s, e in pairs)
+
+
+def test_no_ranges_are_all_positions():
+    assert read_ranges(None, 3) == [(0, 1), (1, 2), (2, 3)]
+
+
+def test_overlapping_ranges_are_mutated_each_on_its_own():
+    fast = FastISM(one_input(), change_ranges=[(2, 5), (3, 6), (2, 5)], test_correctness=False, jit=JIT)
+    answer = fast(X)
+    assert answer.shape == (N, 3, LENGTH, 2)
+    np.testing.assert_array_equal(answer[:, 0], answer[:, 2])
+    for p, start in enumerate((2, 3)):
+        mutant = X.copy()
+        mutant[:, start : start + 3] = 0
+        np.testing.assert_allclose(answer[:, p], one_input().predict(mutant, verbose=0), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("replacement", "width", "error", "message"),
+    [
+        ([1, 0, 0], 1, ValueError, r"has shape \(3,\), but the ranges are 1 wide and the alphabet has 4"),
+        ([[1, 0, 0, 0]] * 2, 1, ValueError, r"has shape \(2, 4\), but the ranges are 1 wide"),
+        ([[1, 0, 0, 0]] * 2, 3, ValueError, r"has shape \(2, 4\), but the ranges are 3 wide"),
+        ([1, 0, 0, 0], 3, ValueError, r"has shape \(4,\).*np\.tile\(row, \(3, 1\)\)"),
+        (np.zeros((1, 3, 4)), 3, ValueError, r"has shape \(1, 3, 4\)"),
+        ([np.nan, 0, 0, 0], 1, ValueError, "holds NaN or infinite values"),
+        ([np.inf, 0, 0, 0], 1, ValueError, "holds NaN or infinite values"),
+        (1, 1, ValueError, "is the number 1"),
+        (0.25, 1, ValueError, r"is the number 0\.25"),
+        ("A", 1, TypeError, "is 'A'.*Encode the letter as a one-hot row"),
+        (b"A", 1, TypeError, "is b'A'"),
+        (["A", "C", "G", "T"], 1, TypeError, "has dtype <U1"),
+        (None, 1, TypeError, "has dtype object"),
+        ([[1, 2], [3]], 1, ValueError, r"is \[\[1, 2\], \[3\]\]"),
+    ],
+)
+def test_bad_replacements(replacement, width, error, message):
+    accepted = r"(?s)0 for all zeros, or numbers of shape .* are accepted"
+    fast = ism(change_ranges=((0, width), (5, 5 + width)))
+    with pytest.raises(error, match=f"replace_with {message}") as caught:
+        fast(X, replace_with=replacement)
+    assert caught.match(accepted)
+
+
+@pytest.mark.parametrize(
+    ("replacement", "width", "want"),
+    [
+        (0, 1, np.zeros((1, 4))),
+        (0.0, 3, np.zeros((3, 4))),
+        (np.float32(0), 2, np.zeros((2, 4))),
+        ([0, 1, 0, 0], 1, [[0, 1, 0, 0]]),
+        ((0, 1, 0, 0), 1, [[0, 1, 0, 0]]),
+        (np.array([False, True, False, False]), 1, [[0, 1, 0, 0]]),
+        ([[0.25] * 4], 1, [[0.25] * 4]),
+        (np.eye(4)[:2], 2, np.eye(4)[:2]),
+    ],
+)
+def test_good_replacements(replacement, width, want):
+    got = read_replacement(replacement, width, 4, "float32")
+    assert got.shape == (width, 4)
+    assert got.dtype == "float32"
+    np.testing.assert_array_equal(got, want)
+
+
+def test_a_replacement_may_be_a_tensor():
+    row = keras.ops.convert_to_tensor(np.eye(4, dtype="float32")[2])
+    np.testing.assert_array_equal(read_replacement(row, 1, 4, "float32"), np.eye(4)[2:3])
+
+
+@pytest.mark.parametrize("names", [["conv9"], "conv9", [3]])
+def test_unknown_layers(names):
+    with pytest.raises(ValueError, match=r"early_stop_layers names \[.*\], which the model does not have.*conv1d"):
+        FastISM(one_input(), early_stop_layers=names)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5, "many", True, None])
+def test_bad_batch_size(batch_size):
+    with pytest.raises(ValueError, match="batch_size is .*; 'auto' or a positive integer is accepted"):
+        FastISM(one_input(), batch_size=batch_size)
+
+
+@pytest.mark.parametrize("jit", ["yes", 1, 0, None])
+def test_bad_jit(jit):
+    with pytest.raises(ValueError, match="jit is .*; 'auto', True or False is accepted"):
+        FastISM(one_input(), jit=jit)
+
+
+@pytest.mark.parametrize(
+    ("start", "end"), [(5, 5), (7, 3), (-1, 3), (0, 13), (12, None), (-13, None), (0, 0), ("a", None), (0, 2.5)]
+)
+def test_bad_stretches(start, end):
+    with pytest.raises(ValueError, match=r"start=.*, end=.* (is empty or out of range|are not int.*); 0 <= start <"):
+        ism().saturate(X, start, end)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "want"), [(0, None, (0, 12)), (-3, None, (9, 12)), (np.int64(2), 5, (2, 5)), (-4, -2, (8, 10))]
+)
+def test_good_stretches(start, end, want):
+    assert read_positions(start, end, LENGTH) == want
+
+
+@pytest.mark.parametrize("position", [12, -13, "a", 1.5])
+def test_bad_position(position):
+    with pytest.raises(ValueError, match="position is .*; an integer from 0 to 11 is accepted"):
+        ism().explain(position)
+
+
+def test_good_positions():
+    assert [read_position(p, 11) for p in (0, 11, -1, np.int32(4))] == [0, 11, 11, 4]
+
+
+@pytest.mark.parametrize("names", [3, [["conv"]]])
+def test_layers_that_are_no_names(names):
+    with pytest.raises(ValueError, match="early_stop_layers names"):
+        FastISM(one_input(), early_stop_layers=names)
