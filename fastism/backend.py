@@ -72,6 +72,22 @@ def compile_function(fn: Callable[..., Any], variables: Sequence[Any], mode: str
     )
 
 
+def any_batch(
+    fn: Callable[..., Any], shapes: Sequence[tuple[int | None, ...]], dtypes: Sequence[str]
+) -> Callable[..., Any]:
+    """``fn`` of a list of tensors, run so that TensorFlow does not see how many rows they have.
+
+    Where it does, Keras takes an addend of as many rows as there are channels for a bias, and adds it wrongly; the
+    model's own ``predict`` never meets this.
+    """
+    if name() != "tensorflow":
+        return _without_gradients(fn) if name() == "torch" else fn
+    import tensorflow as tf
+
+    specs = [tf.TensorSpec((None, *shape), dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
+    return tf.function(fn, input_signature=[specs], autograph=False)
+
+
 def _or_else(first: Callable[..., Any], second: Callable[..., Any], failure: type[Exception]) -> Callable[..., Any]:
     """``first``, or from its first failure on ``second``: not every layer that runs in a graph compiles with XLA."""
     chosen = [first]

@@ -71,7 +71,7 @@ def agrees_with_naive(
 
 
 def random_inputs(graph: Graph, mutated: int, n: int, seed: int | None) -> list[np.ndarray]:
-    """One-hot sequences for the mutated input; normal numbers (zeros for integers) for the others."""
+    """One-hot sequences for the mutated input; for the others normal numbers and zeros, or 0 and 1."""
     rng = np.random.default_rng(seed)
     arrays = []
     for tensor in graph.inputs:
@@ -80,18 +80,28 @@ def random_inputs(graph: Graph, mutated: int, n: int, seed: int | None) -> list[
         if tensor == mutated:
             arrays.append(np.eye(shape[2], dtype=dtype)[rng.integers(0, shape[2], shape[:2])])
         elif "float" in dtype:
-            arrays.append(rng.normal(size=shape).astype(dtype))
+            array = rng.normal(size=shape).astype(dtype)
+            if len(shape) > 2:
+                array[:, 2 * shape[1] // 3 :] = 0  # padding, which a layer may mask
+            arrays.append(array)
         else:
-            arrays.append(np.zeros(shape, dtype=dtype))
+            arrays.append(rng.integers(0, 2, shape).astype(dtype))
     return arrays
 
 
 def predict(model: Any, graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The model's flat outputs, by calling it."""
-    given = dict(zip(graph.input_keys, arrays, strict=True)) if graph.input_keys else list(arrays)
-    if len(arrays) == 1 and not graph.input_keys:
-        given = arrays[0]
-    return [backend.to_numpy(y) for y in tree.flatten(model(given, training=False))]
+
+    def call(tensors):
+        if graph.input_keys:
+            given: Any = dict(zip(graph.input_keys, tensors, strict=True))
+        else:
+            given = tensors[0] if len(tensors) == 1 else list(tensors)
+        return tree.flatten(model(given, training=False))
+
+    shapes, dtypes = zip(*[(graph.shape(t), graph.tensors[t].dtype) for t in graph.inputs], strict=True)
+    tensors = [ops.convert_to_tensor(a, dtype=d) for a, d in zip(arrays, dtypes, strict=True)]
+    return [backend.to_numpy(y) for y in backend.any_batch(call, shapes, dtypes)(tensors)]
 
 
 def _handful(x: np.ndarray, width: int, wanted: int) -> Edits:

@@ -13,7 +13,7 @@ def main() -> None:
 
 @main.command(context_settings={"show_default": True})
 @click.option("-o", "--output", default="fastism-demo", type=click.Path(file_okay=False), help="Folder to write to.")
-@click.option("--seed", default=0, help="Seed of the sequences and of the weights.")
+@click.option("--seed", default=0, type=click.IntRange(0, 2**32 - 1), help="Seed of the sequences and of the weights.")
 @click.option("--sequences", default=3, type=click.IntRange(1), help="Held-out sequences to map.")
 @click.option("--length", default=1000, type=click.IntRange(100), help="Length of a sequence, in bp.")
 @click.option("--epochs", default=5, type=click.IntRange(1), help="Passes over the training sequences.")
@@ -45,5 +45,5 @@ def demo(
             progress=progress,
             echo=click.echo,
         )
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         raise click.ClickException(str(error)) from error

@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from fastism import backend
+from fastism.graph import keras_mask
 from fastism.mutations import Edits, Groups, group
 from fastism.plan import DENSE, WINDOW, Plan, Planned, Program, Wired, make_plan
 from fastism.rules.step import At
@@ -119,13 +120,22 @@ class Engine:
     def _shape(self, sequences: int, groups: Groups, width: int) -> Shape:
         members = groups.members
         variants = self.variants_in_chunk(width) if self.batch_size == "auto" else int(self.batch_size)
-        count = max(1, min(variants // members, _power_of_two_above(max(len(groups), 1))))
+        count = self._free(max(1, min(variants // members, _power_of_two_above(max(len(groups), 1)))), members)
         starts = groups.start
         ends = np.minimum(np.arange(0, len(starts), count) + count, len(starts)) - 1
         spread = int((starts[ends] - starts[::count]).max()) if len(starts) else 0
         length = self.program.shapes[self.program.mutated][0]
         reach = min(_power_of_two_above(spread + 1), length)
         return Shape(sequences, count, members, width, reach)
+
+    def _free(self, groups: int, members: int) -> int:
+        """A number of groups near ``groups`` for which neither it nor the number of variants is the size of an axis.
+
+        TensorFlow's Keras takes an addend whose only long axis is as long as the channels for a bias.
+        """
+        sizes = {n for shape in self.program.shapes.values() for n in shape} | {1}
+        near = (g for d in range(groups + max(sizes)) for g in (groups - d, groups + d) if g > 0)
+        return next(g for g in near if g not in sizes - {1} and g * members not in sizes)
 
     def variants_in_chunk(self, width: int) -> int:
         """How many variants make a chunk whose largest tensor stays in the processor's cache."""
@@ -152,10 +162,12 @@ class Engine:
     def _reference_function(self, plan: Plan, shape: Shape) -> Callable[..., Any]:
         key = (id(plan), shape)
         if key not in self._references:
-            # runs once a batch: not worth TensorFlow's longer compilation
-            mode = backend.GRAPH if self.mode == backend.XLA and backend.name() == "tensorflow" else self.mode
-            fn = reference_function(plan)
-            self._references[key] = backend.compile_function(fn, self.program.graph.variables, mode)
+            fn, graph = reference_function(plan), self.program.graph
+            if backend.name() == "tensorflow":  # runs once a batch: not worth the longer compilation of XLA
+                shapes = [graph.shape(t) for t in graph.inputs]
+                self._references[key] = backend.any_batch(fn, shapes, self._dtypes())
+            else:
+                self._references[key] = backend.compile_function(fn, graph.variables, self.mode)
         return self._references[key]
 
     def _chunk_function(self, plan: Plan, shape: Shape) -> Callable[..., Any]:
@@ -206,15 +218,27 @@ def reference_function(plan: Plan, taps: Collection[int] | None = None) -> Calla
         values = dict(zip(plan.graph.inputs, inputs, strict=True))
         for planned in plan.steps:
             values.update(evaluate(planned.wired, plan.program, values.__getitem__))
-        cache = {str(t): values[t] for t in (plan.taps if taps is None else taps)}
+        cache = {}
+        for t in plan.taps if taps is None else taps:
+            cache[str(t)] = _every_row(values[t], inputs[0])
+            mask = keras_mask(values[t])
+            if mask is not None:
+                cache[f"mask:{t}"] = mask
         for i, planned in enumerate(plan.steps):
             step = planned.wired.step
             if planned.state == WINDOW and step is not None and planned.given is not None:
                 for name, array in step.prepare(values.__getitem__, planned.given).items():
                     cache[f"{i}:{name}"] = array
-        return cache, [values[t] for t in plan.program.outputs]
+        return cache, [_every_row(values[t], inputs[0]) for t in plan.program.outputs]
 
     return reference
+
+
+def _every_row(value: Tensor, like: Tensor) -> Tensor:
+    """A value that a layer made without a batch axis of its own, repeated for every sequence."""
+    if value.shape[0] != 1 or like.shape[0] == 1:
+        return value
+    return ops.broadcast_to(value, (ops.shape(like)[0], *value.shape[1:]))
 
 
 def chunk_function(plan: Plan, groups: int, members: int) -> Callable[..., Any]:
@@ -243,6 +267,7 @@ def trace(plan: Plan, cache, sequence, slots, delta, groups: int, members: int) 
     program = plan.program
     runtime = Runtime(
         cache={int(k): v for k, v in cache.items() if ":" not in k},
+        masks={int(k.removeprefix("mask:")): v for k, v in cache.items() if k.startswith("mask:")},
         sequence=ops.convert_to_tensor(sequence, dtype="int32"),
         slots=ops.convert_to_tensor(slots, dtype="int32"),
         slot_of=plan.slot_of,
@@ -275,7 +300,8 @@ def _run_window(planned: Planned, runtime: Runtime, states, prepared) -> Any:
     if given is None or local is None or step is None:
         raise RuntimeError(f"step of {planned.wired.call.name!r} has no plan")
     windows = tuple(states.get(t) for t in given.inputs)
-    return step.run(At(runtime, given, local, windows, prepared))
+    out = step.run(At(runtime, given, local, windows, prepared))
+    return out if isinstance(out, Window) else ops.cast(out, given.dtype)
 
 
 def _deltas(x: np.ndarray, edits: Edits, sequence, start, edit) -> np.ndarray:

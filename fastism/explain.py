@@ -270,6 +270,7 @@ def _cost(plan: Plan, wired: Wired) -> Cost:
             output=wired.outputs[0],
             shapes=tuple(shapes[t] for t in wired.inputs),
             out_shape=shapes[wired.outputs[0]],
+            dtype=plan.program.dtype(wired),
             spans=(),
             native=(),
             align=None,

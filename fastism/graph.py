@@ -121,6 +121,11 @@ class Graph:
         """Shape of a tensor without the batch axis."""
         return self.tensors[tensor].shape
 
+    def fingerprint(self) -> tuple[Any, ...]:
+        """What users may set on a layer after its call was read, and which decides how it is computed."""
+        settings = ("activation", "lora_enabled", "quantization_mode", "pool_mode")
+        return tuple(id(getattr(call.op, name, None)) for call in self.calls for name in settings)
+
     @property
     def output_names(self) -> tuple[str, ...]:
         """The call that makes each output; the tensor's own name where an input is an output."""
@@ -151,6 +156,16 @@ def read_model(model: Any) -> Graph:
             with ``training=True``.
     """
     return _Reader(_functional(model)).graph()
+
+
+def keras_mask(tensor: Any) -> Any:
+    """The mask that Keras has attached to a tensor of the backend, or None."""
+    return getattr(tensor, "_keras_mask", None)
+
+
+def set_keras_mask(tensor: Any, mask: Any) -> None:
+    """Attach a mask to a tensor of the backend, as a layer that makes one would."""
+    tensor._keras_mask = mask
 
 
 def _functional(model: Any) -> Functional:
@@ -212,7 +227,7 @@ class _Reader:
         )
 
     def _new_tensor(self, kt: Any) -> int:
-        masked = getattr(kt, "_keras_mask", None) is not None
+        masked = keras_mask(kt) is not None
         tensor = Tensor(len(self.tensors), kt.name, tuple(kt.shape[1:]), str(kt.dtype), masked)
         self.tensors.append(tensor)
         return tensor.id
@@ -285,10 +300,16 @@ def _can_open(inner: Functional, given: Sequence[Any], node: Any) -> bool:
         return False
     if any(isinstance(v, keras.KerasTensor) for v in tree.flatten(node.arguments.kwargs)):
         return False
+    if _paired_by_name(node.arguments.args[0]) or _paired_by_name(inner._inputs_struct):
+        return False  # Keras pairs dictionaries with inputs by name
     return all(
         isinstance(g, keras.KerasTensor) and len(g.shape) == len(i.shape) and g.dtype == i.dtype
         for g, i in zip(given, inner.inputs, strict=True)
     )
+
+
+def _paired_by_name(struct: Any) -> bool:
+    return isinstance(struct, dict) or (isinstance(struct, list | tuple) and any(map(_paired_by_name, struct)))
 
 
 def _recorded_training(node: Any) -> bool:

@@ -77,11 +77,11 @@ class FastISM:
         self._length, self._alphabet = (int(n or 0) for n in self._graph.shape(self._mutated))
         self._ranges = inputs.read_ranges(change_ranges, self._length)
         self._width = self._ranges[0][1] - self._ranges[0][0]
-        stop = inputs.read_names(early_stop_layers, self._graph)
-        program = write_program(self._graph, self._mutated, stop)
-        self._engine = Engine(program, batch_size=_batch_size(batch_size), jit=_jit(jit))
+        self._stop = inputs.read_names(early_stop_layers, self._graph)
+        self._options: dict[str, Any] = {"batch_size": _batch_size(batch_size), "jit": _jit(jit)}
+        self._prepare()
         plan = self._engine.plan(self._width)
-        if not any(t in plan.reached for t in program.outputs):
+        if not any(t in plan.reached for t in plan.program.outputs):
             raise ModelError(
                 f"No output of model {model.name!r} depends on input "
                 f"{self._graph.tensors[self._mutated].name!r}, the mutated one; choose another with seq_input_idx."
@@ -207,6 +207,12 @@ class FastISM:
         """
         plot_graph(self._engine.plan(self._width), self.explain(), path)
 
+    def _prepare(self) -> None:
+        """Make program and engine for the layers as they now are."""
+        self._graph = read_model(self.model)
+        self._layers_were = self._graph.fingerprint()
+        self._engine = Engine(write_program(self._graph, self._mutated, self._stop), **self._options)
+
     def _sequences(self, arrays: list[np.ndarray]) -> np.ndarray:
         return arrays[self._graph.inputs.index(self._mutated)]
 
@@ -214,6 +220,8 @@ class FastISM:
         self, arrays: list[np.ndarray], edits: Edits, cells: tuple[int, ...], *, progress: bool
     ) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """References (N, *output) and results (N, *cells, *output) for each output."""
+        if self._graph.fingerprint() != self._layers_were:
+            self._prepare()
         n, each = len(arrays[0]), int(np.prod(cells))
         references: list[np.ndarray] = []
         results: list[np.ndarray] = []

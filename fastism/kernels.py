@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import keras
+import numpy as np
 from keras import ops
 
 from fastism import backend
@@ -89,6 +91,12 @@ def mask(delta: Tensor, start: Ints, length: int) -> Tensor:
     return ops.where(ok, delta, ops.zeros((), dtype=delta.dtype))
 
 
+def lowest(dtype: Any) -> float:
+    """The lowest finite number of a dtype: a filling that no maximum takes, whose difference with itself is 0."""
+    name = keras.backend.standardize_dtype(dtype)
+    return -3.38e38 if name == "bfloat16" else float(np.finfo(name).min)
+
+
 def flat(window: Tensor) -> Tensor:
     """(G, M, W, ...) -> (G * M, W, ...)."""
     groups, members, *rest = window.shape
@@ -103,7 +111,7 @@ def unflat(window: Tensor, groups: int, members: int) -> Tensor:
 def matmul(delta: Tensor, matrix: Tensor) -> Tensor:
     """(..., C) times (C, D) as one matrix product."""
     *lead, channels = delta.shape
-    out = ops.matmul(ops.reshape(delta, (-1, channels)), matrix)
+    out = ops.matmul(ops.reshape(ops.cast(delta, matrix.dtype), (-1, channels)), matrix)
     return ops.reshape(out, (*lead, matrix.shape[-1]))
 
 
@@ -123,6 +131,7 @@ def spread(delta: Tensor, taps: Tensor, dilation: int, offset: Ints | int, width
     Returns:
         (G, M, ``width``, Cout).
     """
+    delta = ops.cast(delta, taps.dtype)
     g, m, w, _ = delta.shape
     _, cin, k, cout = taps.shape
     channels = groups * cout

@@ -81,6 +81,10 @@ class Program:
     shapes: Mapping[int, Shape]
     alias: Mapping[int, int]
 
+    def dtype(self, wired: Wired) -> str:
+        """Dtype of what a step gives: its call's own."""
+        return self.graph.tensors[wired.call.outputs[0]].dtype
+
     def find(self, tensor: int) -> int:
         """The tensor that ``tensor`` is at inference."""
         while tensor in self.alias:
@@ -278,6 +282,7 @@ class _Maker:
             output=wired.outputs[0],
             shapes=tuple(self.program.shapes[t] for t in wired.inputs),
             out_shape=self.program.shapes[wired.outputs[0]],
+            dtype=self.program.dtype(wired),
             spans=spans,
             native=tuple(self.native[t] if t in self.span else None for t in wired.inputs),
             align=self.program.aligned.get(wired.outputs[0]),

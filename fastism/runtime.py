@@ -8,6 +8,7 @@ from typing import Any
 from keras import ops
 
 from fastism import kernels
+from fastism.graph import set_keras_mask
 from fastism.window import Span, constant, grain
 
 Tensor = Any
@@ -37,14 +38,14 @@ class Window:
     def delta(self) -> Tensor:
         """(G, M, W, ...) mutant - reference."""
         if self._delta is None:
-            self._delta = self._value - self.reference
+            self._delta = self._value - ops.cast(self.reference, self._value.dtype)
         return self._delta
 
     @property
     def value(self) -> Tensor:
         """(G, M, W, ...) mutant activations."""
         if self._value is None:
-            self._value = self._delta + self.reference
+            self._value = ops.cast(self._delta, self.reference.dtype) + self.reference
         return self._value
 
     @property
@@ -68,6 +69,7 @@ class Runtime:
 
     Args:
         cache: Reference activations (N, ...) by tensor id, and what steps prepared, by (step, name).
+        masks: Keras masks (N, ...) of those of them that have one.
         sequence: (G,) which of the N sequences each group belongs to.
         slots: (S, G) window starts, one row for each distinct table of starts.
         slot_of: Row of ``slots`` and number to add, for each span, by id.
@@ -78,13 +80,14 @@ class Runtime:
         self,
         *,
         cache: Mapping[Any, Tensor],
+        masks: Mapping[int, Tensor],
         sequence: Tensor,
         slots: Tensor,
         slot_of: Mapping[int, tuple[int, int]],
         groups: int,
         members: int,
     ):
-        self.cache, self.sequence = cache, sequence
+        self.cache, self.masks, self.sequence = cache, masks, sequence
         self.groups, self.members = groups, members
         self._slots, self._slot_of = slots, slot_of
 
@@ -124,10 +127,18 @@ class Runtime:
         offset = self.start(window.span) if fixed is None else fixed
         unit = grain(window.span.start, window.span.width, full.width)
         delta = kernels.place(window.delta, offset, full.width, unit)
-        return kernels.flat(delta + self.per_group(window.tensor))
+        reference = self.per_group(window.tensor)
+        return kernels.flat(ops.cast(delta, reference.dtype) + reference)
 
     def repeat(self, tensor: int) -> Tensor:
         """(G * M, ...) the whole reference of a tensor, once for every variant."""
-        whole = self.per_group(tensor)
-        groups, _, *rest = whole.shape
-        return kernels.flat(ops.broadcast_to(whole, (groups, self.members, *rest)))
+        whole = self._for_every_variant(self.cache[tensor])
+        if tensor in self.masks:
+            set_keras_mask(whole, self._for_every_variant(self.masks[tensor]))
+        return whole
+
+    def _for_every_variant(self, array: Tensor) -> Tensor:
+        """(N, ...) -> (G * M, ...)."""
+        taken = ops.expand_dims(ops.take(array, self.sequence, axis=0), 1)
+        groups, _, *rest = taken.shape
+        return kernels.flat(ops.broadcast_to(taken, (groups, self.members, *rest)))

@@ -29,6 +29,7 @@ from fastism.rules.step import (
 from fastism.window import Ints, Slide, Span, Spread, same_padding, through
 
 FAMILY = "convolution"
+LAST = "channels_last"
 
 
 class Convolve(Step):
@@ -98,7 +99,8 @@ class Convolve(Step):
         if self.groups > 1:
             kernel = at.prepared["kernel"]
             cut = kernels.flat(delta[:, :, : (out.width - 1) * stride + kernel.shape[0]])
-            return kernels.unflat(ops.conv(cut, kernel, strides=stride, padding="valid"), g, m)
+            y = ops.conv(ops.cast(cut, kernel.dtype), kernel, strides=stride, padding="valid", data_format=LAST)
+            return kernels.unflat(y, g, m)
         taps = at.prepared["taps"]
         blocks = ops.reshape(delta, (g, m, w // stride, stride * cin))
         return kernels.spread(blocks, taps, 1, 1 - taps.shape[2], out.width)
@@ -247,7 +249,8 @@ def conv1d(call: Call, graph: Graph) -> Lowered:
         x, padding = ops.cast(x, layer.compute_dtype), layer.padding
         if padding == "causal":
             x, padding = ops.pad(x, ((0, 0), (slide.pad, 0), (0, 0))), "valid"
-        y = ops.conv(x, _weight(layer, layer.kernel), strides=stride, padding=padding, dilation_rate=dilation)
+        kernel = _weight(layer, layer.kernel)
+        y = ops.conv(x, kernel, strides=stride, padding=padding, dilation_rate=dilation, data_format=LAST)
         return _plus_bias(layer, y)
 
     return with_activation(Convolve(lambda: _weight(layer, layer.kernel), full, slide, layer.groups), layer)
@@ -270,7 +273,8 @@ def conv2d_transpose(call: Call, graph: Graph) -> Lowered:
     def full(x):
         x = ops.cast(x, layer.compute_dtype)
         kernel = _weight(layer, layer.kernel)
-        return _plus_bias(layer, ops.conv_transpose(x, kernel, strides=layer.strides, padding=layer.padding))
+        y = ops.conv_transpose(x, kernel, strides=layer.strides, padding=layer.padding, data_format=LAST)
+        return _plus_bias(layer, y)
 
     def kernel():
         return ops.transpose(ops.reshape(_weight(layer, layer.kernel), (k, layer.filters, -1)), (0, 2, 1))

@@ -32,7 +32,7 @@ class Combine(Step):
         for weight, window in zip(self.weights, at.windows, strict=True):
             if window is None or span is None:
                 continue
-            part = window.delta_in(span)
+            part = ops.cast(window.delta_in(span), at.given.dtype)
             part = part if weight == 1 else part * weight
             total = part if total is None else total + part
         runtime, rest = at.runtime, at.given.out_shape[1:]
@@ -57,12 +57,12 @@ class Concatenate(Step):
         span, runtime, parts = at.local.span, at.runtime, []
         if span is None:
             raise Refuse("its inputs are not windows")
-        dtype = next(w.delta.dtype for w in at.windows if w is not None)
+        dtype = at.given.dtype
         for shape, window in zip(at.given.shapes, at.windows, strict=True):
             if window is None:
                 parts.append(ops.zeros((runtime.groups, runtime.members, span.width, *shape[1:]), dtype=dtype))
             else:
-                parts.append(window.delta_in(span))
+                parts.append(ops.cast(window.delta_in(span), dtype))
         return at.out(delta=ops.concatenate(parts, axis=2 + self.axis))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from keras import activations, layers, ops
 
 from fastism import kernels
-from fastism.graph import Call, Graph
+from fastism.graph import Call, Graph, Ref
 from fastism.rules.registry import RULES, Rule, operation_class, rule
 from fastism.rules.step import DELTA, VALUE, At, Given, Local, Lowered, Refuse, Same, Step, Tensor, only
 from fastism.window import Span, union
@@ -21,36 +22,20 @@ FAMILY = "pointwise"
 #: Activation functions that act on each number alone.
 ELEMENTWISE = tuple(
     getattr(activations, name)
-    for name in [
-        "relu",
-        "leaky_relu",
-        "relu6",
-        "elu",
-        "selu",
-        "celu",
-        "gelu",
-        "silu",
-        "sigmoid",
-        "hard_sigmoid",
-        "hard_silu",
-        "tanh",
-        "hard_tanh",
-        "tanh_shrink",
-        "softplus",
-        "softsign",
-        "exponential",
-        "linear",
-        "mish",
-        "log_sigmoid",
-        "hard_shrink",
-        "soft_shrink",
-        "squareplus",
-        "sparse_plus",
-        "sparse_sigmoid",
-        "threshold",
-    ]
+    for name in (
+        "relu leaky_relu relu6 elu selu celu gelu silu sigmoid hard_sigmoid hard_silu tanh hard_tanh tanh_shrink "
+        "softplus softsign exponential linear mish log_sigmoid hard_shrink soft_shrink squareplus sparse_plus "
+        "sparse_sigmoid threshold"
+    ).split()
     if hasattr(activations, name)
 )
+#: ``keras.ops`` that act on each number alone. Not those that give infinities, such as log: they have no difference.
+UNARY = (
+    "relu relu6 sigmoid silu softplus softsign tanh gelu elu selu celu leaky_relu hard_sigmoid hard_silu hard_tanh "
+    "hard_shrink soft_shrink tanh_shrink log_sigmoid squareplus sparse_plus sparse_sigmoid threshold exp expm1 sqrt "
+    "square abs negative sign sin cos floor ceil round erf exp2 tan arctan sinh cosh arcsinh"
+)
+BINARY = "add subtract multiply divide true_divide maximum minimum"
 #: Activation functions that mix the channels of one position.
 ALONG_CHANNELS = tuple(
     getattr(activations, name) for name in ["softmax", "log_softmax", "sparsemax"] if hasattr(activations, name)
@@ -122,7 +107,7 @@ class Pointwise(Step):
         if _same_frame(window.span, span):
             return window.value, window.reference
         reference = at.runtime.gather(tensor, span)
-        return window.delta_in(span) + reference, reference
+        return ops.cast(window.delta_in(span), reference.dtype) + reference, reference
 
     def _apply(self, values: list[Tensor], extra: tuple[Tensor, ...]) -> Tensor:
         if self.elementwise:
@@ -162,8 +147,12 @@ class Affine(Step):
         else:
             scale, shift = (ops.expand_dims(at.prepared[k], 1) for k in ("scale", "shift"))
         if at.local.gives == DELTA:
-            return at.out(delta=window.delta * scale)
-        return at.out(value=window.value * scale + shift, reference=window.reference * scale + shift)
+            return at.out(delta=ops.cast(window.delta, scale.dtype) * scale)
+
+        def apply(x: Tensor) -> Tensor:
+            return ops.cast(x, scale.dtype) * scale + shift
+
+        return at.out(value=apply(window.value), reference=apply(window.reference))
 
 
 def _same_frame(a: Span, b: Span) -> bool:
@@ -229,6 +218,7 @@ def prelu(call: Call, graph: Graph) -> Lowered:
         return ops.cast(ops.convert_to_tensor(layer.alpha), layer.compute_dtype)
 
     def f(x, a):
+        x = ops.cast(x, a.dtype)
         return ops.relu(x) - a * ops.relu(-x)
 
     if layer.alpha.shape[0] == graph.shape(call.inputs[0])[0]:
@@ -241,8 +231,6 @@ def softmax(call: Call, graph: Graph) -> Lowered:
     """Softmax over the last axis."""
     rank = len(graph.shape(call.inputs[0])) + 1
     axes = call.op.axis if isinstance(call.op.axis, list | tuple) else [call.op.axis]
-    if len(call.inputs) != 1 or call.kwargs.get("mask") is not None:
-        raise Refuse("it is called with a mask")
     if any(a % rank < 2 for a in axes) and rank > 2:
         raise Refuse(f"its softmax runs over axis {call.op.axis}, the positions")
     return Lowered([Pointwise(call.op, elementwise=False, channel_axis=True)])
@@ -252,8 +240,6 @@ def softmax(call: Call, graph: Graph) -> Lowered:
 def batch_normalization(call: Call, graph: Graph) -> Lowered:
     """``(x - mean) / sqrt(variance + epsilon) * gamma + beta`` with the moving moments."""
     layer = call.op
-    if call.kwargs.get("mask") is not None:
-        raise Refuse("it is called with a mask")
     rank = len(graph.shape(call.inputs[0])) + 1
 
     def scale():
@@ -281,77 +267,42 @@ def layer_normalization(call: Call, graph: Graph) -> Lowered:
 
 def _operation(call: Call, graph: Graph) -> Lowered:
     """A ``keras.ops`` call on each number alone: all its tensors are whole arguments, the rest numbers."""
-    refs = [a for a in (*call.args, *call.kwargs.values()) if type(a).__name__ == "Ref"]
-    others = [a for a in (*call.args, *call.kwargs.values()) if type(a).__name__ != "Ref"]
-    if any(isinstance(a, np.ndarray) or (hasattr(a, "shape") and tuple(a.shape)) for a in others):
+    arguments = [*call.args, *call.kwargs.values()]
+    refs = [a for a in arguments if isinstance(a, Ref)]
+    settings = [v for k, v in vars(call.op).items() if not k.startswith("_")]
+    if any(getattr(v, "shape", None) for v in [*arguments, *settings]):
         raise Refuse("an array is among its arguments, and may differ by position")
+    if isinstance(call.op, _dividing()) and isinstance(arguments[1], Ref):
+        raise Refuse("it divides by activations, and what is infinite has no difference")
+    # Keras's own addition may take an addend for a bias where batch and channels are of one size
+    run = operator.add if isinstance(call.op, _adding()) else call.op
 
     def f(*values):
         feed = iter(values)
-        args = [next(feed) if type(a).__name__ == "Ref" else a for a in call.args]
-        kwargs = {k: next(feed) if type(a).__name__ == "Ref" else a for k, a in call.kwargs.items()}
-        return call.op(*args, **kwargs)
+        args = [next(feed) if isinstance(a, Ref) else a for a in call.args]
+        kwargs = {k: next(feed) if isinstance(a, Ref) else a for k, a in call.kwargs.items()}
+        return run(*args, **kwargs)
 
     return Lowered([Pointwise(f)], inputs=tuple(r.id for r in refs))
 
 
 @functools.cache
+def _adding() -> tuple[type, ...]:
+    return tuple(c for c in [operation_class(ops.add, (3, 2), (3, 2))] if c is not None)
+
+
+@functools.cache
+def _dividing() -> tuple[type, ...]:
+    found = (operation_class(f, (3, 2), (3, 2)) for f in (ops.divide, ops.true_divide))
+    return tuple(c for c in found if c is not None)
+
+
+@functools.cache
 def register_operations() -> None:
     """Enter the element-wise ``keras.ops`` into the table; their classes are found by calling them."""
-    unary = [
-        "relu",
-        "relu6",
-        "sigmoid",
-        "silu",
-        "softplus",
-        "softsign",
-        "tanh",
-        "gelu",
-        "elu",
-        "selu",
-        "celu",
-        "leaky_relu",
-        "hard_sigmoid",
-        "hard_silu",
-        "hard_tanh",
-        "hard_shrink",
-        "soft_shrink",
-        "tanh_shrink",
-        "log_sigmoid",
-        "squareplus",
-        "sparse_plus",
-        "sparse_sigmoid",
-        "threshold",
-        "exp",
-        "log",
-        "log1p",
-        "expm1",
-        "sqrt",
-        "rsqrt",
-        "square",
-        "abs",
-        "negative",
-        "sign",
-        "sin",
-        "cos",
-        "floor",
-        "ceil",
-        "round",
-        "reciprocal",
-        "erf",
-        "log2",
-        "log10",
-        "exp2",
-        "tan",
-        "arctan",
-        "sinh",
-        "cosh",
-        "arcsinh",
-    ]
-    binary = ["add", "subtract", "multiply", "divide", "true_divide", "maximum", "minimum", "power"]
-    functions = [(getattr(ops, n), 1) for n in unary if hasattr(ops, n)]
+    functions = [(getattr(ops, n), 1) for n in UNARY.split() if hasattr(ops, n)]
     functions += [(f, 1) for f in ELEMENTWISE]
-    functions += [(getattr(ops, n), 2) for n in binary if hasattr(ops, n)]
+    functions += [(getattr(ops, n), 2) for n in BINARY.split() if hasattr(ops, n)]
     functions += [(lambda x: ops.clip(x, 0, 1), 1), (lambda x: ops.cast(x, "float32"), 1)]
     for fn, arity in functions:
         cls = operation_class(fn, *[(3, 2)] * arity)

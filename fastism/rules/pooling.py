@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
 from keras import layers, ops
 
-from fastism import kernels
+from fastism import backend, kernels
 from fastism.graph import Call, Graph
 from fastism.rules.registry import rule
 from fastism.rules.step import DELTA, VALUE, At, Given, Local, Lowered, Refuse, Step, Tensor, only
@@ -69,7 +70,7 @@ class MaxPool(Pool):
             frame, reference, value = window.span, window.reference, window.value
         if frame.hangs:
             ok = kernels.inside(runtime.start(frame), frame.width, frame.length, len(value.shape))
-            low = ops.cast(-6e4 if str(value.dtype).endswith(".float16") else -3e38, value.dtype)
+            low = ops.cast(kernels.lowest(value.dtype), value.dtype)
             value, reference = ops.where(ok, value, low), ops.where(ok, reference, low)
         value = self._fold(value, out.width, ops.maximum)
         reference = self._fold(reference, out.width, ops.maximum)
@@ -102,7 +103,7 @@ class AveragePool(Pool):
         window, out, runtime = at.windows[0], only([at.local.span]), at.runtime
         if window is None:
             raise Refuse("its input is not a window")
-        total = self._fold(window.delta_in(at.local.frames[0]), out.width, ops.add)
+        total = self._fold(window.delta_in(at.local.frames[0]), out.width, operator.add)
         if "share" in at.prepared:
             share = ops.cast(runtime.read(at.prepared["share"], out), total.dtype)
             mean = total * ops.reshape(share, (*share.shape[:3], *[1] * (len(total.shape) - 3)))
@@ -111,8 +112,10 @@ class AveragePool(Pool):
         return at.out(delta=runtime.keep_inside(mean, out))
 
 
-def _slide(call: Call, graph: Graph) -> Slide:
+def _slide(call: Call, graph: Graph, mode: str) -> Slide:
     layer = call.op
+    if layer.pool_mode != mode:
+        raise Refuse(f"its pool_mode was set to {layer.pool_mode!r}")
     if layer.data_format != "channels_last":
         raise Refuse("its data_format is 'channels_first'")
     (k,), (stride,) = _one(layer.pool_size), _one(layer.strides)
@@ -127,10 +130,15 @@ def _one(value: Any) -> tuple[int, ...]:
 @rule(layers.MaxPooling1D, family=FAMILY, note="any pool size, stride, padding")
 def max_pooling(call: Call, graph: Graph) -> Lowered:
     """Maximum pooling."""
-    return Lowered([MaxPool(_slide(call, graph))])
+    return Lowered([MaxPool(_slide(call, graph, "max"))])
 
 
 @rule(layers.AveragePooling1D, family=FAMILY, note="any pool size, stride, padding")
 def average_pooling(call: Call, graph: Graph) -> Lowered:
     """Average pooling."""
-    return Lowered([AveragePool(_slide(call, graph))])
+    slide = _slide(call, graph, "average")
+    last = ((graph.shape(call.outputs[0])[0] or 1) - 1) * slide.stride - slide.pad + slide.kernel
+    after = max(last - (graph.shape(call.inputs[0])[0] or 0), 0)
+    if backend.name() == "torch" and call.op.padding == "same" and after != slide.pad:
+        raise Refuse("on torch, Keras pads it unevenly by repeating the last position")
+    return Lowered([AveragePool(slide)])

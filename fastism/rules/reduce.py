@@ -63,8 +63,9 @@ class Rows(Step):
         if width < span.length:
             rows = first + ops.arange(width, dtype="int32")
             kernel = ops.take(kernel, rows, axis=0)
-        change = ops.matmul(kernels.flat(delta), kernel)  # (V, F)
+        change = kernels.matmul(kernels.flat(delta), kernel)  # (V, F)
         reference = runtime.per_group(at.given.output)  # (G, 1, F)
+        change = ops.cast(change, reference.dtype)
         return kernels.flat(reference + kernels.unflat(change, runtime.groups, runtime.members))
 
     def cost(self, given: Given) -> Cost:
@@ -98,7 +99,8 @@ class MeanAll(Step):
         if window is None:
             raise Refuse("its input is not a window")
         change = ops.sum(window.delta, axis=2, keepdims=self.keepdims) / window.span.length
-        return kernels.flat(at.runtime.per_group(at.given.output) + change)
+        reference = at.runtime.per_group(at.given.output)
+        return kernels.flat(reference + ops.cast(change, reference.dtype))
 
 
 class MaxAll(Step):
@@ -112,7 +114,7 @@ class MaxAll(Step):
     def prepare(self, tap, given: Given) -> dict[str, Tensor]:
         """Running maxima of the reference from the left and from the right, shifted to exclude the window."""
         x = tap(given.inputs[0])  # (N, T, C)
-        low = ops.zeros_like(x[:, :1]) - float(_lowest(x.dtype))
+        low = ops.full_like(x[:, :1], kernels.lowest(x.dtype))
         left, right = _running_maximum(x, backwards=False), _running_maximum(x, backwards=True)
         return {"left": ops.concatenate([low, left], axis=1), "right": ops.concatenate([right, low], axis=1)}
 
@@ -130,7 +132,7 @@ class MaxAll(Step):
         runtime, span, value = at.runtime, window.span, window.value
         if span.hangs:
             ok = kernels.inside(runtime.start(span), span.width, span.length, len(value.shape))
-            value = ops.where(ok, value, ops.cast(-_lowest(value.dtype), value.dtype))
+            value = ops.where(ok, value, ops.cast(kernels.lowest(value.dtype), value.dtype))
         outside = ops.maximum(runtime.read(at.prepared["left"], before), runtime.read(at.prepared["right"], after))
         top = ops.maximum(ops.max(value, axis=2, keepdims=True), outside)  # (G, M, 1, ...)
         return kernels.flat(top if self.keepdims else ops.squeeze(top, axis=2))
@@ -144,11 +146,6 @@ def _running_maximum(x: Tensor, *, backwards: bool) -> Tensor:
         x = ops.concatenate([further, x[:, -step:]] if backwards else [x[:, :step], further], axis=1)
         step *= 2
     return x
-
-
-def _lowest(dtype) -> float:
-    """A magnitude no activation exceeds, finite so that differences never become NaN."""
-    return 6e4 if "float16" in str(dtype) and "bfloat16" not in str(dtype) else 3e38
 
 
 @rule(layers.GlobalAveragePooling1D, family=FAMILY, note="incremental")
@@ -168,5 +165,3 @@ def global_max(call: Call, graph: Graph) -> Lowered:
 def _check(call: Call) -> None:
     if call.op.data_format != "channels_last":
         raise Refuse("its data_format is 'channels_first'")
-    if call.kwargs.get("mask") is not None:
-        raise Refuse("it is called with a mask")

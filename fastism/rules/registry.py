@@ -7,6 +7,7 @@ counts only if it changes nothing that decides what the layer computes.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -95,7 +96,18 @@ def lower(call: Call, graph: Graph) -> Lowered:
             raise Refuse("a length is unknown when the model is built")
     if any(graph.tensors[t].masked for t in call.inputs):
         raise Refuse("it receives a Keras mask, which does not travel with windows")
+    if _mask_argument(call) is not None:
+        raise Refuse("it is called with a mask")
     return found.fn(call, graph)
+
+
+def _mask_argument(call: Call) -> Any:
+    """What the call gives as ``mask``, by name or by position."""
+    try:
+        bound = inspect.signature(call.op.call).bind(*call.args, **call.kwargs)
+    except (TypeError, ValueError):
+        return call.kwargs.get("mask")
+    return bound.arguments.get("mask")
 
 
 def _find(op: Any) -> Rule | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from keras import ops
 
 from fastism.runtime import Runtime, Window
 from fastism.window import Ints, Span
@@ -31,6 +32,7 @@ class Given:
         output: Tensor id.
         shapes: Of the inputs, without batch axis.
         out_shape: Of the output.
+        dtype: Of the output.
         spans: Span of each input; None where the input is the reference's.
         native: ``"delta"`` or ``"value"``, the form each window comes in; None where it is the reference's.
         align: ``(stride, pad)`` of a strided layer that reads the output next, or None.
@@ -41,6 +43,7 @@ class Given:
     output: int
     shapes: tuple[Shape, ...]
     out_shape: Shape
+    dtype: str
     spans: tuple[Span | None, ...]
     native: tuple[str | None, ...]
     align: tuple[int, int] | None
@@ -85,7 +88,8 @@ class At:
         """The output window, from ``delta=`` or ``value=`` and ``reference=``."""
         if self.local.span is None:
             raise RuntimeError("a step that gives a whole tensor has no output window")
-        return Window(self.runtime, self.given.output, self.local.span, **forms)
+        cast = {form: ops.cast(tensor, self.given.dtype) for form, tensor in forms.items()}
+        return Window(self.runtime, self.given.output, self.local.span, **cast)
 
 
 class Step:

@@ -1,0 +1,171 @@
+"""Models that once gave wrong numbers or obscure errors."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+from keras import ops
+
+from fastism import FastISM, ModelError, NaiveISM
+from fastism.rules.registry import Refuse
+from fastism.testing import assert_matches_naive, randomize
+
+FLOAT64 = keras.config.floatx() == "float64"
+RTOL = 1e-8 if FLOAT64 else 1e-3
+
+
+def one_hot(n, length, alphabet=4, seed=0):
+    return np.eye(alphabet)[np.random.default_rng(seed).integers(0, alphabet, (n, length))].astype(
+        keras.config.floatx()
+    )
+
+
+def matches(model, x, **options):
+    assert_matches_naive(randomize(model), x, rtol=RTOL, allow_unaffected=True, **options)
+    return assert_matches_naive(model, x, rtol=RTOL, saturate=True, **options)
+
+
+@pytest.mark.parametrize(("channels", "n", "batch_size"), [(64, 2, "auto"), (64, 2, 64), (3, 1, 3), (8, 3, 8)])
+def test_addend_as_long_as_the_channels(channels, n, batch_size):
+    """TensorFlow's Keras takes it for a bias if the batch has as many rows as there are channels."""
+    x = keras.Input((32, 4))
+    y = ops.tanh(L.Dense(channels)(x) + L.Dense(1)(x))
+    matches(keras.Model(x, L.Dense(2)(L.Flatten()(y))), one_hot(n, 32), batch_size=batch_size)
+
+
+@pytest.mark.parametrize("channels", [2, 8, 16])
+def test_addend_as_long_as_the_channels_in_a_dense_block(channels):
+    x = keras.Input((2, 4))
+    y = L.LSTM(channels)(x)
+    matches(keras.Model(x, L.Add()([y, L.Dense(1)(y)])), one_hot(8, 2), batch_size=channels)
+
+
+def test_mask_of_an_input_that_is_not_mutated():
+    x, tokens = keras.Input((12, 4)), keras.Input((8,), dtype="int32")
+    y = L.Attention()([L.Dense(4)(x), L.Embedding(5, 4, mask_zero=True)(tokens)])
+    z = np.random.default_rng(3).integers(1, 5, (2, 8)).astype("int32")
+    z[:, 5:] = 0
+    matches(keras.Model([x, tokens], y), [one_hot(2, 12), z])
+
+
+@pytest.mark.parametrize("merge", [L.Multiply, L.Add, L.Concatenate])
+def test_masks_on_both_sides_of_a_merge(merge):
+    x, z = keras.Input((12, 4)), keras.Input((12, 4))
+    y = L.GlobalAveragePooling1D()(merge()([L.Masking()(x), L.Masking()(z)]))
+    first, second = one_hot(2, 12), np.random.default_rng(1).normal(size=(2, 12, 4)).astype(keras.config.floatx())
+    first[:, 9:], second[:, 7:] = 0, 0
+    matches(keras.Model([x, z], y), [first, second])
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_constant_mask_by_name_or_position(by_name):
+    x = keras.Input((12, 4))
+    y = L.Conv1D(3, 3, padding="same")(x)
+    mask = np.arange(12)[None] < 5
+    pool = L.GlobalAveragePooling1D()
+    model = keras.Model(x, pool(y, mask=mask) if by_name else pool(y, mask))
+    matches(model, one_hot(1, 12))
+
+
+@keras.saving.register_keras_serializable("fastism-tests")
+class Positions(L.Layer):
+    """Gives its weights, one row for all sequences."""
+
+    def build(self, shape):
+        self.w = self.add_weight(shape=shape[1:], name="w")
+
+    def call(self, x):
+        return self.w[None]
+
+
+def test_reference_without_a_batch_axis():
+    x, z = keras.Input((12, 4)), keras.Input((12, 4))
+    y = L.Add()([L.LSTM(4, return_sequences=True)(x), Positions()(z)])
+    model = keras.Model([x, z], L.Dense(2)(L.Flatten()(y)))
+    matches(model, [one_hot(3, 12), one_hot(3, 12, seed=1)])
+
+
+def test_nested_model_called_with_a_dict_by_name():
+    p, q = keras.Input((12, 4), name="b"), keras.Input((12, 4), name="a")
+    inner = keras.Model([p, q], L.Subtract()([p, q * 3]))
+    x, y = keras.Input((12, 4)), keras.Input((12, 4))
+    model = keras.Model([x, y], inner({"a": x, "b": y}))
+    matches(model, [one_hot(2, 12), one_hot(2, 12, seed=1)])
+
+
+def test_layers_changed_after_construction_are_respected():
+    x = keras.Input((12, 4))
+    model = randomize(keras.Model(x, L.Conv1D(3, 3, activation="relu", name="conv")(x)))
+    ism, sequences = FastISM(model), one_hot(2, 12)
+    ism(sequences)
+    model.get_layer("conv").activation = keras.activations.tanh
+    np.testing.assert_allclose(ism(sequences), NaiveISM(model)(sequences), atol=1e-5)
+
+
+def test_clip_with_arrays_for_bounds():
+    x = keras.Input((12, 4))
+    y = L.Conv1D(3, 3, padding="same")(x)
+    y = ops.clip(y, np.linspace(-1, 0, 12)[:, None].astype("float32"), np.ones((12, 1), "float32"))
+    matches(keras.Model(x, L.Conv1D(2, 3)(y)), one_hot(2, 12))
+
+
+def test_infinite_activations():
+    """log(0) on the way: what is infinite has no difference, so such operations run whole."""
+    x = keras.Input((12, 4))
+    y = ops.log(ops.relu(L.Conv1D(3, 3, padding="same")(x)))
+    y = ops.maximum(L.MaxPooling1D(3, 1, padding="same")(y), -5.0)
+    matches(keras.Model(x, ops.exp(y)), one_hot(2, 12))
+
+
+def test_global_data_format_does_not_matter():
+    x = keras.Input((30, 4))
+    y = L.Conv1D(4, 3, strides=2, groups=2, data_format="channels_last", activation="relu")(x)
+    model = keras.Model(x, L.Dense(2)(L.Flatten(data_format="channels_last")(y)))
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    try:
+        matches(model, one_hot(2, 30))
+    finally:
+        keras.config.set_image_data_format(before)
+
+
+def test_pool_whose_mode_was_changed():
+    class Other(L.MaxPooling1D):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.pool_mode = "average"
+
+    x = keras.Input((12, 4))
+    matches(keras.Model(x, Other(2)(L.Conv1D(3, 3)(x))), one_hot(2, 12))
+
+
+def test_unsigned_input_is_refused():
+    x = keras.Input((12, 4), dtype="uint8")
+    model = keras.Model(x, L.Conv1D(3, 3)(ops.cast(x, "float32")))
+    with pytest.raises(ModelError, match="has dtype uint8; the mutated input must be of a float type"):
+        FastISM(model)
+
+
+@pytest.mark.skipif(FLOAT64, reason="the policy is the precision")
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16"])
+def test_half_precision_runs(policy):
+    """Within the rounding of the policy itself."""
+    keras.config.set_dtype_policy(policy)
+    try:
+        x = keras.Input((24, 4), dtype="float32")
+        y = L.BatchNormalization()(L.Conv1D(6, 5, padding="same", activation="relu")(x))
+        y = L.Add()([L.MaxPooling1D(2, padding="same")(y), L.AveragePooling1D(2)(y)])
+        y = L.PReLU()(L.Conv1D(4, 3, activation="relu")(y))
+        model = randomize(keras.Model(x, L.Dense(2, dtype="float32")(L.Flatten()(y))))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    ism, naive, sequences = FastISM(model), NaiveISM(model), one_hot(2, 24)
+    fast, slow, reference = ism(sequences), naive(sequences), naive.reference(sequences)
+    assert np.isfinite(fast).all()
+    assert np.abs(fast - slow).max() <= 0.1 * np.abs(slow - reference[:, None]).max()
+
+
+def test_refusals_are_exceptions_of_the_rules_only():
+    assert not issubclass(Refuse, ModelError)
