@@ -140,10 +140,6 @@ def _after(x: Any) -> Any:
     return layers.Dense(2, name="it")(layers.LSTM(8, name="lstm")(x))
 
 
-def _everywhere(x: Any) -> Any:
-    return layers.ReLU(name="it")(layers.Conv1D(8, 199, padding="same")(x))
-
-
 #: Situation, layers that make it, what to do.
 CASES: tuple[tuple[str, Callable[[Any], Any], str], ...] = (
     ("a layer that mixes all positions", _attention, "nothing: everything changes"),
@@ -182,7 +178,6 @@ CASES: tuple[tuple[str, Callable[[Any], Any], str], ...] = (
     ("positions no longer the first axis", one(layers.Permute((2, 1), name="it")), "keep (length, channels)"),
     ("a Keras mask", _masked, "leave `Masking` out where no later layer uses the mask"),
     ("an array in the model's arithmetic", _array, "use plain numbers where you can"),
-    ("windows that have grown to the whole layer", _everywhere, "nothing: everything changes"),
     ("whatever follows a dense layer", _after, "look at the first dense row above it"),
 )
 

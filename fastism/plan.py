@@ -260,7 +260,7 @@ class _Maker:
             local = wired.step.place(given)
         except Refuse as refusal:
             self._dense(wired, arrived, str(refusal), gap=wired.step is None or not self._any_dense(wired))
-        except _AllChanged as because:
+        except _InputIsWhole as because:
             self._dense(wired, arrived, str(because), gap=False)
         else:
             self._window(wired, arrived, given, local)
@@ -271,12 +271,8 @@ class _Maker:
     def _given(self, wired: Wired) -> Given:
         if self._any_dense(wired):
             whole = [t for t in wired.inputs if t in self.dense]
-            raise _AllChanged(f"its input is computed whole ({self._producer(whole[0])})")
+            raise _InputIsWhole(f"its input is computed whole ({self._producer(whole[0])})")
         spans = tuple(self.span.get(t) for t in wired.inputs)
-        windows = [s for s in spans if s is not None]
-        keeps_gaining = wired.step is not None and wired.step.gains_when_full
-        if all(s.full for s in windows) and not keeps_gaining:
-            raise _AllChanged(f"the change reaches all {windows[0].length} positions")
         return Given(
             inputs=wired.inputs,
             output=wired.outputs[0],
@@ -331,5 +327,5 @@ class _Maker:
         )
 
 
-class _AllChanged(Exception):
-    """A step runs densely because nothing is left to gain, not for want of a rule."""
+class _InputIsWhole(Exception):
+    """A step runs densely because its input does, not for want of a rule."""

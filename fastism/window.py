@@ -116,15 +116,6 @@ class Span:
         """Whether any window lies partly outside the tensor."""
         return bool(self.start.min() < 0 or (self.start + self.width).max() > self.length)
 
-    @property
-    def full(self) -> bool:
-        """Whether the window is the whole tensor."""
-        return self.width >= self.length
-
-    def offset(self, other: Span) -> int | None:
-        """``other.start - self.start`` where that is one number for all edits, else None."""
-        return constant(other.start - self.start)
-
     def changed(self) -> Ints:
         """(S,) how many positions can differ."""
         return self.hi - self.lo
@@ -184,13 +175,6 @@ def union(spans: Sequence[Span], *, align: tuple[int, int] | None = None) -> Spa
     nothing = np.all(empty, axis=0)
     lo, hi = np.where(nothing, 0, lo), np.where(nothing, 0, hi)
     return frame(start, end, lo, hi, first.length, align=align)
-
-
-def whole(like: Span, length: int | None = None) -> Span:
-    """The span that is the whole tensor for every edit that changes ``like`` at all."""
-    n = like.length if length is None else length
-    zero = np.zeros_like(like.start)
-    return Span(zero, n, zero, np.where(like.hi > like.lo, n, 0), n)
 
 
 def constant(values: Ints) -> int | None:

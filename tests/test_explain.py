@@ -166,7 +166,7 @@ def test_what_is_dense_says_why():
     assert why.row("lstm").naive > 0
     assert why.row("dense").reason == "its input is computed whole (lstm)"
     grown = FastISM(DESIGNS["window_grows_over_everything"].build(), test_correctness=False).explain().rows[-1]
-    assert (grown.state, grown.reason) == ("dense", "the change reaches all 21 positions")
+    assert (grown.state, grown.changed, grown.length) == ("window", 21, 21)
 
 
 # ------------------------------------------------------------------------------------------ brute force

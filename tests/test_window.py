@@ -14,7 +14,6 @@ from keras import layers as L
 from fastism.window import (
     Identity,
     Slide,
-    Span,
     Spread,
     clip,
     constant,
@@ -24,7 +23,6 @@ from fastism.window import (
     same_padding,
     through,
     union,
-    whole,
 )
 
 FAR = 40  # more than any output index of the small cases here
@@ -205,7 +203,7 @@ def test_windows_hold_exactly_what_changes(geometries, length, width, aligns):
             stride, pad = align
             assert not ((span.start + pad) % stride).any()
             assert span.width % stride == 0
-        elif span.full:
+        elif span.width >= span.length:
             assert span.width == span.length
             assert not span.start.any()
 
@@ -270,7 +268,7 @@ def test_alignment(stride, pad, width):
 def test_a_window_as_wide_as_the_tensor_becomes_the_tensor():
     start = np.array([-2, 0, 3])
     span = frame(start, start + 7, np.zeros(3, int), np.full(3, 6), 6)
-    assert span.full
+    assert span.width >= span.length
     assert not span.hangs
     assert (span.width, span.start.tolist()) == (6, [0, 0, 0])
 
@@ -285,18 +283,8 @@ def test_clip():
     assert [interval(p) for p in zip(lo, hi, strict=True)] == [(0, 2), (2, 7), None, None, None]
 
 
-def test_whole():
-    span = through(Slide(1, pad=-2), edit_span(6, 1), 3)
-    every = whole(span, 5)
-    assert every.length == every.width == 5
-    np.testing.assert_array_equal(every.changed(), np.where(span.changed() > 0, 5, 0))
-
-
-def test_offset_constant_and_grain():
+def test_constant_and_grain():
     a, b = edit_span(8, 2), edit_span(8, 3)
-    shifted = Span(a.start - 4, 2, a.lo, a.hi, 8)
-    assert a.offset(shifted) == -4
-    assert Span(a.start * 2, 2, a.lo, a.hi, 16).offset(a) is None
     assert constant(np.array([3, 3])) == 3
     assert constant(np.array([3, 4])) is None
     assert constant(np.array([], int)) is None

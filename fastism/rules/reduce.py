@@ -36,8 +36,6 @@ class Rows(Step):
     all; chunks are sorted by position to keep it narrow.
     """
 
-    gains_when_full = True
-
     def __init__(self, kernel: Callable[[], Tensor], full: Callable[[Tensor], Tensor]):
         self.kernel, self.full = kernel, full
 
@@ -86,8 +84,6 @@ def chunk_width(span: Span, reach: int) -> int:
 class MeanAll(Step):
     """Mean over positions: the reference's mean plus the mean of the change."""
 
-    gains_when_full = True
-
     def __init__(self, keepdims: bool):
         self.keepdims = keepdims
 
@@ -105,8 +101,6 @@ class MeanAll(Step):
 
 class MaxAll(Step):
     """Maximum over positions: of the window, of what lies before it and of what lies after it."""
-
-    gains_when_full = True
 
     def __init__(self, keepdims: bool):
         self.keepdims = keepdims

@@ -15,8 +15,6 @@ FAMILY = "shape"
 class Shift(Step):
     """Positions renumbered: cropping and zero padding."""
 
-    gains_when_full = True
-
     def __init__(self, left: int):
         self.slide = Slide(1, pad=left)
 
@@ -65,8 +63,6 @@ class Regroup(Step):
     Args:
         source, target: Shapes without batch axis.
     """
-
-    gains_when_full = True
 
     def __init__(self, source: Shape, target: Shape):
         fine, coarse = per_position(source), per_position(target)

@@ -97,9 +97,8 @@ class Step:
 
     #: Whether the step does nothing at inference.
     alias = False
-    #: Whether it is worth running on a window that is the whole tensor.
-    gains_when_full = False
 
+    #: Whether it is worth running on a window that is the whole tensor.
     def evaluate(self, *values: Tensor) -> Tensor:
         """Full tensors in, full tensor out; only asked of steps in chains of more than one."""
         raise Refuse("this step is not evaluated on its own")
