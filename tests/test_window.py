@@ -284,7 +284,7 @@ def test_clip():
 
 
 def test_constant_and_grain():
-    a, b = edit_span(8, 2), edit_span(8, 3)
+    b = edit_span(8, 3)
     assert constant(np.array([3, 3])) == 3
     assert constant(np.array([3, 4])) is None
     assert constant(np.array([], int)) is None
