@@ -21,6 +21,11 @@ from keras.src.models.functional import Functional
 
 from fastism.errors import ModelError
 
+try:
+    from keras.src.backend.common import masking
+except ImportError:  # Keras before 3.6
+    masking = None
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -160,12 +165,15 @@ def read_model(model: Any) -> Graph:
 
 def keras_mask(tensor: Any) -> Any:
     """The mask that Keras has attached to a tensor of the backend, or None."""
-    return getattr(tensor, "_keras_mask", None)
+    return masking.get_keras_mask(tensor) if masking else getattr(tensor, "_keras_mask", None)
 
 
 def set_keras_mask(tensor: Any, mask: Any) -> None:
     """Attach a mask to a tensor of the backend, as a layer that makes one would."""
-    tensor._keras_mask = mask
+    if masking:
+        masking.set_keras_mask(tensor, mask)  # knows where to keep it for tensors that take no attributes
+    else:
+        tensor._keras_mask = mask
 
 
 def _functional(model: Any) -> Functional:
