@@ -179,7 +179,7 @@ class _Counts:
             if planned.state == DENSE:
                 return DENSE, planned.reason
             if planned.local is not None and planned.local.gives == WHOLE:
-                return DENSE, "brings all positions together; computed from the window alone"
+                return DENSE, "all of it changes; computed from the window alone"
         return DENSE, ""
 
     def _changed(self) -> tuple[Ints, Ints]:
