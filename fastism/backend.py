@@ -12,8 +12,8 @@ from typing import Any
 import keras
 import numpy as np
 
-#: The ways to run a chunk: op by op, as a graph of the backend's own ops, or compiled with XLA.
-EAGER, GRAPH, XLA = "eager", "graph", "xla"
+#: The ways to run a chunk: op by op, or compiled with XLA.
+EAGER, XLA = "eager", "xla"
 
 
 def name() -> str:
@@ -40,7 +40,7 @@ def compile_function(fn: Callable[..., Any], variables: Sequence[Any], mode: str
     Args:
         fn: A function of (nested structures of) tensors, pure but for reading ``variables``.
         variables: The Keras variables that ``fn`` may read; their values at the time of each call are used.
-        mode: One of ``"eager"``, ``"graph"``, ``"xla"``.
+        mode: ``"eager"`` or ``"xla"``.
 
     Returns:
         A function with the same arguments and results, as tensors of the backend.
@@ -63,8 +63,6 @@ def compile_function(fn: Callable[..., Any], variables: Sequence[Any], mode: str
         import tensorflow as tf
 
         graph = tf.function(fn, autograph=False)
-        if mode == GRAPH:
-            return graph
         return _or_else(tf.function(fn, jit_compile=True, autograph=False), graph, tf.errors.OpError)
     raise RuntimeError(
         f"Keras backend {backend!r} is not supported; set KERAS_BACKEND to 'tensorflow', 'jax' or 'torch' "
@@ -117,12 +115,3 @@ def _without_gradients(fn: Callable[..., Any]) -> Callable[..., Any]:
 def to_numpy(tensor: Any) -> np.ndarray:
     """A tensor of the backend (on any device, any float type) as a NumPy array."""
     return np.asarray(keras.ops.convert_to_numpy(tensor))
-
-
-def float64_available() -> bool:
-    """Whether the backend keeps float64 as it is (JAX does only with its 64-bit switch on)."""
-    if name() != "jax":
-        return True
-    import jax
-
-    return bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]

@@ -77,9 +77,7 @@ class Convolve(Step):
         return Span(start, blocks * stride, out.lo, out.hi, out.length)
 
     def run(self, at: At):
-        window, out = at.windows[0], only([at.local.span])
-        if window is None:
-            raise Refuse("its input is not a window")
+        window, out = at.window, only([at.local.span])
         delta = self._strided(at, window, out) if self.slide.stride > 1 else self._direct(at, window, out)
         return at.out(delta=at.runtime.keep_inside(_as(delta, at.given.out_shape), out))
 
@@ -148,9 +146,7 @@ class ConvolveTransposed(Step):
         return Local(out, (DELTA,), DELTA, frames=(natural,))
 
     def run(self, at: At):
-        window, out = at.windows[0], only([at.local.span])
-        if window is None:
-            raise Refuse("its input is not a window")
+        window, out = at.window, only([at.local.span])
         (natural,) = at.local.frames
         delta = _as_lines(window.delta)
         taps, stride = at.prepared["taps"], self.way.stride
@@ -184,9 +180,7 @@ class Matmul(Step):
         return Local(only(given.spans), (DELTA,), DELTA)
 
     def run(self, at: At):
-        window = at.windows[0]
-        if window is None:
-            raise Refuse("its input is not a window")
+        window = at.window
         return at.out(delta=kernels.matmul(window.delta, at.prepared["kernel"]))
 
     def cost(self, given: Given) -> Cost:

@@ -139,9 +139,7 @@ class Affine(Step):
         return Local(only(given.spans), (form,), form or DELTA)
 
     def run(self, at: At):
-        window, span = at.windows[0], only([at.local.span])
-        if window is None:
-            raise Refuse("its input is not a window")
+        window, span = at.window, only([at.local.span])
         if self.axis == 0:
             scale, shift = (at.runtime.read(at.prepared[k], span) for k in ("scale", "shift"))
         else:

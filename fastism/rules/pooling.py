@@ -59,9 +59,7 @@ class MaxPool(Pool):
         return Local(out, (DELTA,), VALUE, frames=(frame,), taps=given.inputs)
 
     def run(self, at: At):
-        window, out, runtime = at.windows[0], only([at.local.span]), at.runtime
-        if window is None:
-            raise Refuse("its input is not a window")
+        window, out, runtime = at.window, only([at.local.span]), at.runtime
         if at.local.frames:
             (frame,) = at.local.frames
             reference = runtime.gather(window.tensor, frame)
@@ -100,9 +98,7 @@ class AveragePool(Pool):
         return Local(out, (DELTA,), DELTA, frames=(frame,))
 
     def run(self, at: At):
-        window, out, runtime = at.windows[0], only([at.local.span]), at.runtime
-        if window is None:
-            raise Refuse("its input is not a window")
+        window, out, runtime = at.window, only([at.local.span]), at.runtime
         total = self._fold(window.delta_in(at.local.frames[0]), out.width, operator.add)
         if "share" in at.prepared:
             share = ops.cast(runtime.read(at.prepared["share"], out), total.dtype)

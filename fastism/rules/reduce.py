@@ -49,9 +49,7 @@ class Rows(Step):
         return Local(None, (DELTA,), WHOLE, taps=(given.output,))
 
     def run(self, at: At):
-        window = at.windows[0]
-        if window is None:
-            raise Refuse("its input is not a window")
+        window = at.window
         span, runtime = window.span, at.runtime
         width = chunk_width(span, at.given.reach)
         first = ops.clip(ops.min(runtime.start(span)), 0, span.length - width)
@@ -91,9 +89,7 @@ class MeanAll(Step):
         return Local(None, (DELTA,), WHOLE, taps=(given.output,))
 
     def run(self, at: At):
-        window = at.windows[0]
-        if window is None:
-            raise Refuse("its input is not a window")
+        window = at.window
         change = ops.sum(window.delta, axis=2, keepdims=self.keepdims) / window.span.length
         reference = at.runtime.per_group(at.given.output)
         return kernels.flat(reference + ops.cast(change, reference.dtype))
@@ -119,9 +115,7 @@ class MaxAll(Step):
         return Local(None, (VALUE,), WHOLE, frames=(before, after), taps=given.inputs)
 
     def run(self, at: At):
-        window = at.windows[0]
-        if window is None:
-            raise Refuse("its input is not a window")
+        window = at.window
         before, after = at.local.frames
         runtime, span, value = at.runtime, window.span, window.value
         if span.hangs:

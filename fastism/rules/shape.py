@@ -24,9 +24,7 @@ class Shift(Step):
         return Local(out, (DELTA,), DELTA, frames=(moved,))
 
     def run(self, at: At):
-        window, out = at.windows[0], only([at.local.span])
-        if window is None:
-            raise Refuse("its input is not a window")
+        window, out = at.window, only([at.local.span])
         delta = at.runtime.move(window.delta, at.local.frames[0], out)
         return at.out(delta=at.runtime.keep_inside(delta, out))
 
@@ -47,9 +45,7 @@ class Repeat(Step):
         return Local(out, (DELTA,), DELTA, frames=(natural,))
 
     def run(self, at: At):
-        window, out = at.windows[0], only([at.local.span])
-        if window is None:
-            raise Refuse("its input is not a window")
+        window, out = at.window, only([at.local.span])
         delta = ops.repeat(window.delta, self.size, axis=2)
         return at.out(delta=at.runtime.move(delta, at.local.frames[0], out))
 
@@ -89,9 +85,7 @@ class Regroup(Step):
         return Local(out, (DELTA,), DELTA, frames=(inner,))
 
     def run(self, at: At):
-        window, out = at.windows[0], only([at.local.span])
-        if window is None:
-            raise Refuse("its input is not a window")
+        window, out = at.window, only([at.local.span])
         g, m = at.runtime.groups, at.runtime.members
         (inner,) = at.local.frames
         if self.join > 1:
@@ -114,9 +108,7 @@ class PermuteRest(Step):
         return Local(only(given.spans), (DELTA,), DELTA)
 
     def run(self, at: At):
-        window = at.windows[0]
-        if window is None:
-            raise Refuse("its input is not a window")
+        window = at.window
         return at.out(delta=ops.transpose(window.delta, (0, 1, *[1 + d for d in self.dims])))
 
 

@@ -84,6 +84,14 @@ class At:
     windows: tuple[Window | None, ...]
     prepared: Mapping[str, Tensor]
 
+    @property
+    def window(self) -> Window:
+        """The window of a step's single input."""
+        window = self.windows[0]
+        if window is None:
+            raise RuntimeError("a step with one input runs only where that input is a window")
+        return window
+
     def out(self, **forms: Tensor) -> Window:
         """The output window, from ``delta=`` or ``value=`` and ``reference=``."""
         if self.local.span is None:
