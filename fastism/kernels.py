@@ -91,10 +91,11 @@ def mask(delta: Tensor, start: Ints, length: int) -> Tensor:
     return ops.where(ok, delta, ops.zeros((), dtype=delta.dtype))
 
 
-def lowest(dtype: Any) -> float:
+def lowest(dtype: Any) -> Tensor:
     """The lowest finite number of a dtype: a filling that no maximum takes, whose difference with itself is 0."""
     name = keras.backend.standardize_dtype(dtype)
-    return -3.38e38 if name == "bfloat16" else float(np.finfo(name).min)
+    number = -3.38e38 if name == "bfloat16" else float(np.finfo(name).min)
+    return ops.convert_to_tensor(number, dtype=name)
 
 
 def flat(window: Tensor) -> Tensor:

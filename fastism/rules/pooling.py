@@ -68,7 +68,7 @@ class MaxPool(Pool):
             frame, reference, value = window.span, window.reference, window.value
         if frame.hangs:
             ok = kernels.inside(runtime.start(frame), frame.width, frame.length, len(value.shape))
-            low = ops.cast(kernels.lowest(value.dtype), value.dtype)
+            low = kernels.lowest(value.dtype)
             value, reference = ops.where(ok, value, low), ops.where(ok, reference, low)
         value = self._fold(value, out.width, ops.maximum)
         reference = self._fold(reference, out.width, ops.maximum)

@@ -120,7 +120,7 @@ class MaxAll(Step):
         runtime, span, value = at.runtime, window.span, window.value
         if span.hangs:
             ok = kernels.inside(runtime.start(span), span.width, span.length, len(value.shape))
-            value = ops.where(ok, value, ops.cast(kernels.lowest(value.dtype), value.dtype))
+            value = ops.where(ok, value, kernels.lowest(value.dtype))
         outside = ops.maximum(runtime.read(at.prepared["left"], before), runtime.read(at.prepared["right"], after))
         top = ops.maximum(ops.max(value, axis=2, keepdims=True), outside)  # (G, M, 1, ...)
         return kernels.flat(top if self.keepdims else ops.squeeze(top, axis=2))
