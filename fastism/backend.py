@@ -38,7 +38,8 @@ def compile_function(fn: Callable[..., Any], variables: Sequence[Any], mode: str
     """Compile ``fn`` of nested tensors for the backend in use.
 
     Args:
-        fn: A function of (nested structures of) tensors, pure but for reading ``variables``.
+        fn: A function of (nested structures of) tensors, pure but for reading ``variables``; it must always be called
+            with the same shapes.
         variables: The Keras variables that ``fn`` may read; their values at the time of each call are used.
         mode: ``"eager"`` or ``"xla"``.
 
@@ -62,8 +63,8 @@ def compile_function(fn: Callable[..., Any], variables: Sequence[Any], mode: str
     if backend == "tensorflow":
         import tensorflow as tf
 
-        graph = tf.function(fn, autograph=False)
-        return _or_else(tf.function(fn, jit_compile=True, autograph=False), graph, tf.errors.OpError)
+        graph = _traced_once(tf.function(fn, autograph=False))
+        return _or_else(_traced_once(tf.function(fn, jit_compile=True, autograph=False)), graph, tf.errors.OpError)
     raise RuntimeError(
         f"Keras backend {backend!r} is not supported; set KERAS_BACKEND to 'tensorflow', 'jax' or 'torch' "
         "before importing keras."
@@ -83,7 +84,19 @@ def any_batch(
     import tensorflow as tf
 
     specs = [tf.TensorSpec((None, *shape), dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
-    return tf.function(fn, input_signature=[specs], autograph=False)
+    return tf.function(fn, input_signature=[specs], autograph=False).get_concrete_function()
+
+
+def _traced_once(function: Any) -> Callable[..., Any]:
+    """A ``tf.function`` that is traced by its first call, without TensorFlow's warnings that it is made often."""
+    concrete: list[Callable[..., Any]] = []
+
+    def run(*args):
+        if not concrete:
+            concrete.append(function.get_concrete_function(*args))
+        return concrete[0](*args)
+
+    return run
 
 
 def _or_else(first: Callable[..., Any], second: Callable[..., Any], failure: type[Exception]) -> Callable[..., Any]:
