@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 from keras import layers, ops
 
 from fastism import FastISM
 from fastism.models.basset import basset_model
 from fastism.rules import RULES
-from fastism.rules.pointwise import register_operations
+from fastism.rules.operations import register_operations
 
 DOCS = Path(__file__).resolve().parent
 LENGTH, CHANNELS = 100, 4
@@ -128,14 +127,6 @@ def _masked(x: Any) -> Any:
     return layers.ReLU(name="it")(layers.Masking()(x))
 
 
-def _positions_joined(x: Any) -> Any:
-    return layers.Concatenate(axis=1, name="it")([x, layers.ReLU()(x)])
-
-
-def _array(x: Any) -> Any:
-    return layers.Conv1D(8, 5)(x * np.linspace(0, 1, LENGTH, dtype="float32")[:, None])
-
-
 def _after(x: Any) -> Any:
     return layers.Dense(2, name="it")(layers.LSTM(8, name="lstm")(x))
 
@@ -169,7 +160,6 @@ CASES: tuple[tuple[str, Callable[[Any], Any], str], ...] = (
         one(layers.LayerNormalization(axis=1, name="it")),
         "normalise over channels, if you are free to train again",
     ),
-    ("tensors joined along positions", _positions_joined, "join along channels"),
     (
         "a reshape that mixes positions",
         one(layers.Reshape((8, LENGTH * CHANNELS // 8 // 5, 5), name="it")),
@@ -177,7 +167,6 @@ CASES: tuple[tuple[str, Callable[[Any], Any], str], ...] = (
     ),
     ("positions no longer the first axis", one(layers.Permute((2, 1), name="it")), "keep (length, channels)"),
     ("a Keras mask", _masked, "leave `Masking` out where no later layer uses the mask"),
-    ("an array in the model's arithmetic", _array, "use plain numbers where you can"),
     ("whatever follows a dense layer", _after, "look at the first dense row above it"),
 )
 

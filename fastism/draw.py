@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,10 @@ from fastism.plan import DENSE, REFERENCE, WINDOW, Plan
 
 CHANGED, FLANK, SAME, TEXT = "#d62728", "#f2c230", "#e4e7eb", "#333333"
 FILL = {WINDOW: "#fde0dd", DENSE: "#d9d9d9", REFERENCE: "#ffffff"}
+#: Right edges of the columns of numbers, in lengths of a bar: positions, then the three counts of multiply-accumulates.
+POSITIONS, COUNTS = 1.2, {"naive": 1.38, "minimal": 1.55, "this plan": 1.74}
+#: Endings that a graph's file may have; all but the first need Graphviz.
+GRAPHS = (".dot", ".png", ".svg", ".pdf")
 
 
 def plot_plan(explanation: Explanation, path: Any, *, title: str = "") -> None:
@@ -25,8 +30,12 @@ def plot_plan(explanation: Explanation, path: Any, *, title: str = "") -> None:
         title: Above the picture.
 
     Raises:
+        TypeError: If ``path`` is no file.
         ImportError: If matplotlib is missing.
     """
+    if not isinstance(path, str | os.PathLike) and not hasattr(path, "write"):
+        second = " A position is the second argument: plot('plan.png', position)." if isinstance(path, int) else ""
+        raise TypeError(f"path is {path!r}; a file to write, such as 'plan.png', is accepted.{second}")
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -36,21 +45,25 @@ def plot_plan(explanation: Explanation, path: Any, *, title: str = "") -> None:
     length = explanation.length
     top = Row("input", "", WINDOW, explanation.width, length, edited, 0, None, 0.0, 0.0, 0.0)
     rows = [top, *(r for r in explanation.rows if r.length > 1 or r.naive > 0)]
-    figure = Figure(figsize=(11, 1.4 + 0.42 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(12, 1.8 + 0.42 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     for y, row in enumerate(rows):
         readers = [r for r in explanation.rows if row.call in r.reads and r.state == WINDOW and r.source is not None]
         _bar(axes, y, row, readers)
-    axes.set(xlim=(-0.42, 1.62), ylim=(len(rows) - 0.4, -1.3), xticks=[], yticks=[])
+    axes.set(xlim=(-0.42, COUNTS["this plan"] + 0.04), ylim=(len(rows) + 0.6, -1.7), xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_visible(False)
     style: dict[str, Any] = {"va": "center", "color": TEXT, "fontsize": 9, "fontweight": "bold"}
     axes.text(-0.02, -0.8, "layer", ha="right", **style)
     axes.text(0.5, -0.8, "output positions", ha="center", **style)
-    for x, label in ((1.2, "changed / of"), (1.4, "naive"), (1.58, "minimal")):
+    axes.text(COUNTS["this plan"], -1.35, "multiply-accumulates per mutant", ha="right", **style)
+    for label, x in {"changed / of": POSITIONS, **COUNTS}.items():
         axes.text(x, -0.8, label, ha="right", **style)
+    axes.plot([POSITIONS + 0.06, COUNTS["this plan"]], [len(rows) - 0.4] * 2, color=TEXT, lw=0.8)
+    axes.text(POSITIONS, len(rows), "total", ha="right", **style)
+    _counts(axes, len(rows), explanation, **style)
     axes.set_title(title, loc="left", fontsize=12, color=TEXT)
-    _legend(axes, explanation)
+    _legend(axes)
     figure.savefig(path, dpi=160)
 
 
@@ -68,13 +81,17 @@ def _bar(axes: Any, y: int, row: Row, readers: Sequence[Row]) -> None:
         axes.broken_barh([(row.span[0] / n, max(width, 0.002))], (y - height / 2, height), facecolors=CHANGED)
     style: dict[str, Any] = {"va": "center", "color": TEXT, "fontsize": 9}
     axes.text(-0.02, y, f"{row.call}  ({row.kind})" if row.kind else row.call, ha="right", **style)
-    axes.text(1.2, y, f"{row.changed:,} / {row.length:,}", ha="right", **style)
+    axes.text(POSITIONS, y, f"{row.changed:,} / {row.length:,}", ha="right", **style)
     if row.naive:
-        axes.text(1.4, y, human(row.naive), ha="right", **style)
-        axes.text(1.58, y, human(row.minimal), ha="right", **style)
+        _counts(axes, y, row, **style)
 
 
-def _legend(axes: Any, explanation: Explanation) -> None:
+def _counts(axes: Any, y: int, of: Row | Explanation, **style: Any) -> None:
+    for x, count in zip(COUNTS.values(), (of.naive, of.minimal, of.plan), strict=True):
+        axes.text(x, y, human(count), ha="right", **style)
+
+
+def _legend(axes: Any) -> None:
     from matplotlib.patches import Patch
 
     handles = [
@@ -82,17 +99,7 @@ def _legend(axes: Any, explanation: Explanation) -> None:
         Patch(color=FLANK, label="unchanged, read by the next layer"),
         Patch(color=SAME, label="unchanged"),
     ]
-    total = f"multiply-accumulates: naive {human(explanation.naive)}, minimal {human(explanation.minimal)}"
-    axes.legend(
-        handles=handles,
-        loc="upper center",
-        bbox_to_anchor=(0.5, 0.0),
-        ncols=3,
-        frameon=False,
-        fontsize=9,
-        title=total,
-        title_fontsize=9,
-    )
+    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, frameon=False, fontsize=9)
 
 
 def plot_graph(plan: Plan, explanation: Explanation, path: Any) -> None:
@@ -101,13 +108,21 @@ def plot_graph(plan: Plan, explanation: Explanation, path: Any) -> None:
     Args:
         plan: To draw.
         explanation: Of the same plan.
-        path: File to write; .dot, or what Graphviz can make.
+        path: File to write, with one of the endings in :data:`GRAPHS`; .dot is written where there is none.
 
     Raises:
+        TypeError: If ``path`` is no file name.
+        ValueError: If it has another ending.
         RuntimeError: If Graphviz is needed and missing.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path is {path!r}; the name of a file to write, such as 'graph.dot', is accepted.")
     path = Path(path)
     form = path.suffix.lstrip(".").lower() or "dot"
+    if f".{form}" not in GRAPHS:
+        raise ValueError(
+            f"path is {str(path)!r}; the endings {', '.join(GRAPHS)} are accepted (all but {GRAPHS[0]} need Graphviz)."
+        )
     if form != "dot" and shutil.which("dot") is None:
         raise RuntimeError(
             f"Writing {path.name} needs Graphviz, whose program 'dot' was not found; install it (conda install "

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastism.graph import Call
 from fastism.plan import DENSE, REFERENCE, WINDOW, Plan, Planned, Wired
-from fastism.rules.step import WHOLE, Cost, Given
+from fastism.rules.step import WHOLE, Cost
 from fastism.window import Ints
 
 
@@ -21,8 +21,9 @@ class Row:
     Attributes:
         call: Name of the call.
         kind: Class of the layer or operation.
-        state: ``"window"``: only a window of the output is computed. ``"dense"``: all of it is. ``"reference"``: the
-            edit does not reach it.
+        state: ``"window"``: only a window of the output is computed. ``"dense"``: all of it may change and is computed,
+            by the layer itself or from the window alone; :attr:`reason` says which. ``"reference"``: the edit does not
+            reach it.
         changed: Output positions that can differ from the reference.
         length: Output positions in all.
         span: ``(start, end)`` of the changed positions; None in the worst case over all edits.
@@ -265,18 +266,7 @@ def _cost(plan: Plan, wired: Wired) -> Cost:
     """Multiply-accumulates of a step; of a call without a rule, estimated from its weights."""
     shapes = plan.program.shapes
     if wired.step is not None:
-        given = Given(
-            inputs=wired.inputs,
-            output=wired.outputs[0],
-            shapes=tuple(shapes[t] for t in wired.inputs),
-            out_shape=shapes[wired.outputs[0]],
-            dtype=plan.program.dtype(wired),
-            spans=(),
-            native=(),
-            align=None,
-            reach=0,
-        )
-        return wired.step.cost(given)
+        return wired.step.cost(plan.program.given(wired))
     weights = getattr(wired.call.op, "weights", None) or []
     size = sum(math.prod(w.shape) for w in weights if len(w.shape) >= 2)
     steps = max((s[0] for s in (shapes[t] for t in wired.inputs) if len(s) > 1), default=1)

@@ -12,10 +12,11 @@ import inspect
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
+import keras.src.backend
 from keras import tree
 from keras.src.models.functional import Functional
 
@@ -160,7 +161,47 @@ def read_model(model: Any) -> Graph:
         ModelError: If the model is no Keras 3 model, is not built, is subclassed, or has a call that was recorded
             with ``training=True``.
     """
-    return _Reader(_functional(model)).graph()
+    graph = _Reader(_functional(model)).graph()
+    plain = all(t.dtype == "float32" and None not in t.shape for t in graph.tensors)
+    return graph if plain or any(None in graph.shape(t) for t in graph.inputs) else settled(graph)
+
+
+def settled(graph: Graph, shapes: Sequence[tuple[int, ...]] | None = None) -> Graph:
+    """The same graph with the shapes and dtypes that its tensors really have.
+
+    What Keras notes when a model is built can be unknown (a length), or wrong (some operations say float32 and give
+    float64), so the calls are traced once on abstract inputs.
+
+    Args:
+        graph: As read.
+        shapes: Of the inputs, without batch axis, where Keras does not know them.
+
+    Raises:
+        ModelError: If the model does not run on such inputs.
+    """
+    shapes = [graph.shape(t) for t in graph.inputs] if shapes is None else shapes
+    dtypes = [graph.tensors[t].dtype for t in graph.inputs]
+
+    def run(*inputs):
+        values = dict(zip(graph.inputs, inputs, strict=True))
+        for call in graph.calls:
+            values.update(zip(call.outputs, call.evaluate([values[t] for t in call.inputs]), strict=True))
+        return [values[t.id] for t in graph.tensors if t.id in values]
+
+    specs = [keras.KerasTensor((None, *s), dtype=d) for s, d in zip(shapes, dtypes, strict=True)]
+    try:
+        found = iter(keras.src.backend.compute_output_spec(run, *specs))
+    except Exception as error:
+        raise ModelError(
+            f"The model does not run on inputs of shapes {[tuple(s.shape) for s in specs]}: {error}"
+        ) from error
+    made = {*graph.inputs, *(t for c in graph.calls for t in c.outputs)}
+    tensors = []
+    for tensor in graph.tensors:
+        spec = next(found) if tensor.id in made else None
+        known = spec is not None and hasattr(spec, "shape")
+        tensors.append(replace(tensor, shape=tuple(spec.shape[1:]), dtype=str(spec.dtype)) if known else tensor)
+    return replace(graph, tensors=tuple(tensors))
 
 
 def keras_mask(tensor: Any) -> Any:

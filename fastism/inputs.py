@@ -90,6 +90,11 @@ def _parts(x: Any, graph: Graph) -> list[Any]:
                 f"Missing: {missing or 'none'}; unknown: {unknown or 'none'}."
             )
         return [x[k] for k in keys]
+    if n == 1 and isinstance(x, list | tuple) and x and all(_is_array(a) and len(a.shape) == 2 for a in x):
+        raise ValueError(
+            f"x is a {type(x).__name__} of {len(x)} sequence{'s' * (len(x) > 1)}, not stacked; one array "
+            f"{_with_batch(graph.tensors[graph.inputs[0]].shape)} is accepted: pass np.stack(x)."
+        )
     if isinstance(x, list | tuple) and len(x) == n and (n > 1 or _is_array(x[0])):
         return list(x)
     if n == 1 and not (isinstance(x, list | tuple) and len(x) and _is_array(x[0])):
@@ -173,7 +178,7 @@ def read_ranges(ranges: Any, length: int) -> list[tuple[int, int]]:
     try:
         pairs = [(operator.index(s), operator.index(e)) for s, e in ranges]
     except (TypeError, ValueError):
-        raise ValueError(f"change_ranges is {_short(ranges)}; {accepted}.") from None
+        raise ValueError(f"change_ranges is {_short(ranges)}; {accepted}.{_wrap(ranges)}") from None
     if not pairs:
         raise ValueError(f"change_ranges is empty; {accepted}. Leave it out to mutate every position.")
     for s, e in pairs:
@@ -187,6 +192,15 @@ def read_ranges(ranges: Any, length: int) -> list[tuple[int, int]]:
             f"change_ranges has ranges of unequal widths {widths}; {accepted}. Make one FastISM for each width."
         )
     return pairs
+
+
+def _wrap(ranges: Any) -> str:
+    """What to do where a single pair was passed for a list of them."""
+    try:
+        start, end = map(operator.index, ranges)
+    except (TypeError, ValueError):
+        return ""
+    return f" For one range wrap it in a list: [({start}, {end})]."
 
 
 def read_replacement(replacement: Any, width: int, alphabet: int, dtype: Any) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from fastism import check, inputs
+from fastism import backend, check, inputs
 from fastism.draw import plot_graph, plot_plan
 from fastism.engine import Engine
 from fastism.errors import ModelError, UnsupportedLayerError
@@ -95,6 +95,21 @@ class FastISM:
         if test_correctness:
             check.self_check(self._engine, model, self._width)
 
+    def __repr__(self) -> str:
+        name, n = self._graph.tensors[self._mutated].name, len(self._ranges)
+        return (
+            f"<FastISM of model {self.model.name!r}: input {name!r} ({self._length}, {self._alphabet}), "
+            f"{n} range{'s' * (n > 1)} of width {self._width}, {backend.name()} ({self._engine.mode})>"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what is made from the model, and compiled, which is made again for a copy."""
+        return {k: v for k, v in vars(self).items() if k not in ("_graph", "_layers_were", "_engine")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._prepare()
+
     def __call__(self, x: Any = None, replace_with: Any = 0, *, inp_batch: Any = None) -> Any:
         """Predict each sequence with each of the ranges overwritten.
 
@@ -150,8 +165,14 @@ class FastISM:
 
         Returns:
             Whether all outputs agree.
+
+        Raises:
+            ValueError: If ``batch_size`` is no positive integer.
         """
-        return check.agrees_with_naive(self, self._ranges, batch_size, replace_with, atol)
+        n = _positive(batch_size)
+        if n is None:
+            raise ValueError(f"batch_size is {batch_size!r}; a positive integer, of random sequences, is accepted.")
+        return check.agrees_with_naive(self, self._ranges, n, replace_with, atol)
 
     def time_batch(self, seq_batch: Any) -> float:
         """Seconds that one call on a batch takes, compiling not counted; kept from fastISM 0.5.
@@ -185,16 +206,19 @@ class FastISM:
     def plot(self, path: Any, position: int | None = None) -> None:
         """Draw the plan: layers as bars, changed positions red, contributing flanks yellow, computations beside.
 
+        The three counts are those of :meth:`explain`: naive, minimal and this plan's own.
+
         Args:
             path: File to write; its ending chooses the format (.png, .svg, .pdf).
             position: Where the edit begins; by default the middle.
 
         Raises:
-            ValueError: If the position is out of range.
+            ValueError: If the position is out of range, or the ending unknown.
+            TypeError: If ``path`` is no file.
             ImportError: If matplotlib is missing.
         """
-        at = (self._length - self._width) // 2 if position is None else position
-        plot_plan(self.explain(at), path, title=f"{self.model.name}: one edit at position {at}")
+        plan = self.explain((self._length - self._width) // 2 if position is None else position)
+        plot_plan(plan, path, title=f"{self.model.name}: one edit at position {plan.position}")
 
     def plot_graph(self, path: Any) -> None:
         """Draw the model's graph, each call coloured by its state.
@@ -203,6 +227,8 @@ class FastISM:
             path: File to write: .dot, or with Graphviz installed .png, .svg or .pdf.
 
         Raises:
+            ValueError: If the file has another ending.
+            TypeError: If ``path`` is no file name.
             RuntimeError: If another format than .dot is asked for and Graphviz is missing.
         """
         plot_graph(self._engine.plan(self._width), self.explain(), path)
@@ -241,11 +267,19 @@ class FastISM:
 
 
 def _batch_size(value: Any) -> int | str:
-    if value == "auto":
-        return value
-    if not isinstance(value, bool) and hasattr(value, "__index__") and operator.index(value) > 0:
-        return operator.index(value)
-    raise ValueError(f"batch_size is {value!r}; 'auto' or a positive integer is accepted.")
+    number = value if isinstance(value, str) and value == "auto" else _positive(value)
+    if number is None:
+        raise ValueError(f"batch_size is {value!r}; 'auto' or a positive integer is accepted.")
+    return number
+
+
+def _positive(value: Any) -> int | None:
+    """A positive integer, or None if it is not one."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        return None
+    return number if number > 0 and not isinstance(value, bool) else None
 
 
 def _jit(value: Any) -> bool | str:

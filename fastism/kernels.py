@@ -68,14 +68,30 @@ def place(delta: Tensor, offset: Ints | int, width: int, unit: int = 1) -> Tenso
         if cut.shape[2] == 0:
             return ops.zeros((groups, members, width, *rest), dtype=delta.dtype)
         return ops.pad(cut, pads)
-    rows, wide, size = w // unit, width // unit, unit * math.prod(rest)
+    rows, wide = w // unit, width // unit
     source = ops.arange(wide, dtype="int32") - ops.expand_dims(offset // unit if unit > 1 else offset, 1)  # (G, F)
+    taken = pick(ops.reshape(delta, (groups, members, rows, unit * math.prod(rest))), source)
+    return ops.reshape(taken, (groups, members, width, *rest))
+
+
+def pick(delta: Tensor, source: Tensor) -> Tensor:
+    """Rows of windows in any order, zeros where there is none.
+
+    Args:
+        delta: (G, M, W, ...).
+        source: (G, F) row for each output position; outside ``[0, W)`` for none.
+
+    Returns:
+        (G, M, F, ...).
+    """
+    groups, members, rows, *rest = delta.shape
+    wide, size = source.shape[1], math.prod(rest)
     inside = ops.logical_and(source >= 0, source < rows)
     base = ops.reshape(ops.arange(groups * members, dtype="int32") * rows, (groups, members, 1))
     where = base + ops.expand_dims(ops.clip(source, 0, rows - 1), 1)  # (G, M, F)
     taken = ops.take(ops.reshape(delta, (groups * members * rows, size)), where, axis=0)
     taken = ops.where(ops.reshape(inside, (groups, 1, wide, 1)), taken, ops.zeros((), dtype=delta.dtype))
-    return ops.reshape(taken, (groups, members, width, *rest))
+    return ops.reshape(taken, (groups, members, wide, *rest))
 
 
 def inside(start: Ints, width: int, length: int, rank: int) -> Tensor:

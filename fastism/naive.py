@@ -103,10 +103,8 @@ class NaiveISM:
                 "(N, length, alphabet) are mutated. Point seq_input_idx at another input."
             )
         self.change_ranges = None if change_ranges is None else _checked_ranges(change_ranges, shape[1])
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; give the number of sequences in a batch, at least 1.")
-        fixed_batch = shape[0]
-        self.batch_size = int(batch_size if fixed_batch is None else fixed_batch)
+        fixed_batch, wanted = shape[0], _checked_batch_size(batch_size)
+        self.batch_size = wanted if fixed_batch is None else int(fixed_batch)
         self._pads_every_batch = fixed_batch is not None
 
     def __call__(self, x: Any = None, replace_with: Any = 0, *, inp_batch: Any = None) -> Any:
@@ -182,14 +180,9 @@ class NaiveISM:
         arrays = self._checked_inputs(x)
         sequences = arrays[self.seq_input_idx]
         count, length, alphabet = sequences.shape
-        stop = length if end is None else end
-        if not 0 <= start < stop <= length:
-            raise ValueError(
-                f"start={start}, end={stop} is not an interval of a sequence of length {length}; "
-                "give 0 <= start < end <= length."
-            )
+        first, stop = _checked_interval(start, end, length)
         letters = np.eye(alphabet, dtype=sequences.dtype)[:, None, :]  # (A, 1, A)
-        edits = _plan_edits(sequences, np.arange(start, stop), letters)
+        edits = _plan_edits(sequences, np.arange(first, stop), letters)
         predicted = self._predict_rows(arrays, edits, progress=progress)
         return Saturation(
             reference=_restore(predicted, lambda rows: rows[:count].copy()),
@@ -333,12 +326,25 @@ def _ordered_inputs(x: Any, inputs: Sequence[Any], struct: Any) -> list[Any]:
             )
         return [x[name] for name in names]
     values = list(x) if isinstance(x, (list, tuple)) else [x]
+    if len(inputs) == 1 and isinstance(x, (list, tuple)) and _are_unstacked(values):
+        raise ValueError(
+            f"x is a {type(x).__name__} of {len(values)} sequence(s), not stacked; one array (N, length, alphabet) is "
+            "accepted: pass np.stack(x)."
+        )
     if len(values) != len(inputs):
         raise ValueError(
             f"{len(values)} input array(s) were given, but the model has {len(inputs)} input(s), named "
             f"{names}; give one array for each, as a list or tuple in that order or as a dict by name."
         )
     return values
+
+
+def _are_unstacked(values: list[Any]) -> bool:
+    """Whether a list is one of sequences, each ``(L, A)``, rather than of inputs."""
+    try:
+        return len(values) > 0 and all(np.ndim(value) == 2 for value in values)
+    except ValueError:  # of unequal lengths inside
+        return False
 
 
 def _numpy_dtype(declared: Any) -> np.dtype:
@@ -383,14 +389,50 @@ def _check_sequences(sequences: np.ndarray, declared: tuple[int | None, ...]) ->
 
 
 def _checked_input_index(seq_input_idx: int, count: int) -> int:
-    index = operator.index(seq_input_idx)
-    if not 0 <= index < count:
-        raise ValueError(f"seq_input_idx is {index}; the model has {count} input(s), so 0 to {count - 1} is accepted.")
+    index = _integer(seq_input_idx)
+    if index is None or not 0 <= index < count:
+        raise ValueError(
+            f"seq_input_idx is {seq_input_idx!r}; the model has {count} input(s), so 0 to {count - 1} is accepted."
+        )
     return index
 
 
+def _checked_batch_size(batch_size: Any) -> int:
+    size = None if isinstance(batch_size, bool) else _integer(batch_size)
+    if size is None or size < 1:
+        auto = " Only FastISM chooses it by itself; leave it out for 128." if isinstance(batch_size, str) else ""
+        raise ValueError(f"batch_size is {batch_size!r}; the number of sequences in a batch, at least 1.{auto}")
+    return size
+
+
+def _checked_interval(start: Any, end: Any, length: int) -> tuple[int, int]:
+    first, stop = _integer(start), length if end is None else _integer(end)
+    if first is None or stop is None or not 0 <= first < stop <= length:
+        raise ValueError(
+            f"start={start!r}, end={length if end is None else end!r} is not an interval of a sequence of length "
+            f"{length}; give integers 0 <= start < end <= length."
+        )
+    return first, stop
+
+
+def _integer(value: Any) -> int | None:
+    """The value as an integer, None if it is not one."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
 def _checked_ranges(change_ranges: Sequence[tuple[int, int]], length: int | None) -> list[tuple[int, int]]:
-    ranges = [(operator.index(start), operator.index(end)) for start, end in change_ranges]
+    try:
+        ranges = [(operator.index(start), operator.index(end)) for start, end in change_ranges]
+    except (TypeError, ValueError):
+        bounds = [_integer(bound) for bound in change_ranges] if isinstance(change_ranges, (list, tuple)) else []
+        alone = len(bounds) == 2 and None not in bounds
+        hint = f" For one range wrap it in a list: [({bounds[0]}, {bounds[1]})]." if alone else ""
+        raise ValueError(
+            f"change_ranges is {change_ranges!r}; a list of (start, end) pairs of integers is accepted.{hint}"
+        ) from None
     if not ranges:
         raise ValueError("change_ranges is empty; give at least one (start, end), or None for every single position.")
     for start, end in ranges:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from fastism.graph import Call, Graph
 from fastism.rules import lower
-from fastism.rules.pointwise import Affine, Pointwise, register_operations
+from fastism.rules.operations import register_operations
+from fastism.rules.pointwise import Affine, Pointwise
 from fastism.rules.step import DELTA, VALUE, WHOLE, Given, Local, Refuse, Shape, Step
 from fastism.window import Ints, Span, edit_span
 
@@ -96,6 +97,39 @@ class Program:
         """Ids of the model's outputs, aliases resolved."""
         return tuple(self.find(t) for t in self.graph.outputs)
 
+    def given(self, wired: Wired) -> Given:
+        """What is known of a step before any edit: shapes alone."""
+        return Given(
+            inputs=wired.inputs,
+            output=wired.outputs[0],
+            shapes=tuple(self.shapes[t] for t in wired.inputs),
+            out_shape=self.shapes[wired.outputs[0]],
+            dtype=self.dtype(wired),
+            spans=(None,) * len(wired.inputs),
+            native=(None,) * len(wired.inputs),
+            align=None,
+            reach=0,
+        )
+
+    @cached_property
+    def needed(self) -> Mapping[int, tuple[int, int]]:
+        """``(start, end)`` of the positions of every tensor that some output depends on."""
+        need: dict[int, tuple[int, int]] = {t: (0, _positions(self.shapes[t])) for t in self.outputs}
+        for wired in reversed(self.steps):
+            if wired.step is None or len(wired.outputs) != 1:
+                reads = [(0, _positions(self.shapes[t])) for t in wired.inputs]
+            else:
+                given = self.given(wired)
+                lo, hi = need.get(wired.outputs[0], (0, 0))
+                reads = [wired.step.reads(i, lo, hi, given) if hi > lo else (0, 0) for i in range(len(wired.inputs))]
+            for tensor, (lo, hi) in zip(wired.inputs, reads, strict=True):
+                first, end = need.get(tensor, (lo, hi))
+                if hi > lo:
+                    need[tensor] = (min(first, lo), max(end, hi)) if end > first else (lo, hi)
+                else:
+                    need.setdefault(tensor, (0, 0))
+        return need
+
     @cached_property
     def aligned(self) -> Mapping[int, tuple[int, int]]:
         """Tensors that only a strided step reads, in the end: the grid on which their windows should lie."""
@@ -140,23 +174,29 @@ def write_program(graph: Graph, mutated: int, stop: Collection[str] = ()) -> Pro
             if call.op.name in stop or call.name in stop:
                 raise Refuse("named in early_stop_layers")
             lowered = lower(call, graph)
-            if len(call.outputs) != 1:
+            chains = lowered.branches or [lowered.steps]
+            if len(call.outputs) != len(chains):
                 raise Refuse("it has several outputs")
         except Refuse as refusal:
             inputs = tuple(find(t) for t in call.inputs)
             steps.append(Wired(call, None, inputs, call.outputs, reason=str(refusal)))
             continue
-        inputs = tuple(find(t) for t in (lowered.inputs or call.inputs))
-        real = [s for s in lowered.steps if not s.alias]
-        if not real:
-            alias[call.outputs[0]] = inputs[0]
-        for i, step in enumerate(real):
-            last = i == len(real) - 1
-            out = call.outputs[0] if last else len(shapes)
-            shapes.setdefault(out, shapes[call.outputs[0]])
-            steps.append(Wired(call, step, inputs, (out,), alone=len(real) == 1))
-            inputs = (out,)
+        first = tuple(find(t) for t in (call.inputs if lowered.inputs is None else lowered.inputs))
+        for output, chain in zip(call.outputs, chains, strict=True):
+            inputs, real = first, [s for s in chain if not s.alias]
+            if not real:
+                alias[output] = inputs[0]
+            for i, step in enumerate(real):
+                last = i == len(real) - 1
+                out = output if last else len(shapes)
+                shapes.setdefault(out, shapes[output] if step.shape is None else step.shape)
+                steps.append(Wired(call, step, inputs, (out,), alone=len(real) == len(chains) == 1))
+                inputs = (out,)
     return Program(graph, mutated, tuple(steps), shapes, alias)
+
+
+def _positions(shape: Shape) -> int:
+    return shape[0] if shape else 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,17 +312,14 @@ class _Maker:
         if self._any_dense(wired):
             whole = [t for t in wired.inputs if t in self.dense]
             raise _InputIsWhole(f"its input is computed whole ({self._producer(whole[0])})")
-        spans = tuple(self.span.get(t) for t in wired.inputs)
-        return Given(
-            inputs=wired.inputs,
-            output=wired.outputs[0],
-            shapes=tuple(self.program.shapes[t] for t in wired.inputs),
-            out_shape=self.program.shapes[wired.outputs[0]],
-            dtype=self.program.dtype(wired),
-            spans=spans,
+        out = wired.outputs[0]
+        return replace(
+            self.program.given(wired),
+            spans=tuple(self.span.get(t) for t in wired.inputs),
             native=tuple(self.native[t] if t in self.span else None for t in wired.inputs),
-            align=self.program.aligned.get(wired.outputs[0]),
+            align=self.program.aligned.get(out),
             reach=self.reach,
+            need=self.program.needed.get(out),
         )
 
     def _producer(self, tensor: int) -> str:

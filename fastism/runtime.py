@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 from keras import ops
 
 from fastism import kernels
@@ -12,6 +13,20 @@ from fastism.graph import set_keras_mask
 from fastism.window import Span, constant, grain
 
 Tensor = Any
+
+
+def add(reference: Tensor, delta: Tensor) -> Tensor:
+    """Mutant values, in the reference's own dtype; booleans and integers too, whose changes are floats."""
+    if keras.backend.is_float_dtype(keras.backend.standardize_dtype(reference.dtype)):
+        return ops.cast(delta, reference.dtype) + reference
+    return ops.cast(ops.round(ops.cast(reference, "float32") + delta), reference.dtype)
+
+
+def subtract(value: Tensor, reference: Tensor) -> Tensor:
+    """The change, a float also for booleans and integers."""
+    if keras.backend.is_float_dtype(keras.backend.standardize_dtype(value.dtype)):
+        return value - reference
+    return ops.cast(value, "float32") - ops.cast(reference, "float32")
 
 
 class Window:
@@ -38,14 +53,14 @@ class Window:
     def delta(self) -> Tensor:
         """(G, M, W, ...) mutant - reference."""
         if self._delta is None:
-            self._delta = self._value - ops.cast(self.reference, self._value.dtype)
+            self._delta = subtract(self._value, ops.cast(self.reference, self._value.dtype))
         return self._delta
 
     @property
     def value(self) -> Tensor:
         """(G, M, W, ...) mutant activations."""
         if self._value is None:
-            self._value = ops.cast(self._delta, self.reference.dtype) + self.reference
+            self._value = add(self.reference, self._delta)
         return self._value
 
     @property
@@ -130,7 +145,7 @@ class Runtime:
         unit = grain(window.span.start, window.span.width, full.width)
         delta = kernels.place(window.delta, offset, full.width, unit)
         reference = self.per_group(window.tensor)
-        return kernels.flat(ops.cast(delta, reference.dtype) + reference)
+        return kernels.flat(add(reference, delta))
 
     def repeat(self, tensor: int) -> Tensor:
         """(G * M, ...) the whole reference of a tensor, once for every variant."""

@@ -60,6 +60,7 @@ def randomize(model: M, seed: int = 0) -> M:
         The same model.
 
     Raises:
+        TypeError: If it is no Keras model.
         ValueError: If the model has not been built.
 
     Example:
@@ -68,6 +69,8 @@ def randomize(model: M, seed: int = 0) -> M:
         >>> bool((randomize(model).get_weights()[1] != 0).all())
         True
     """
+    if not isinstance(model, layers.Layer):  # models are layers
+        raise TypeError(f"The model is a {type(model).__name__}; a built Keras model is accepted.")
     if not model.built:
         raise ValueError(f"The model {model.name} is not built, so it has no weights; call it on an input first.")
     rng = np.random.default_rng(seed)

@@ -83,7 +83,57 @@ class Identity:
         return lo, hi
 
 
-Geometry = Slide | Spread | Identity
+class Index:
+    """A layer whose output ``o`` reads the one input ``source[o]``, or none where that is negative.
+
+    Reversal, rolling, gathering: any choice and order of positions.
+    """
+
+    def __init__(self, source: Ints, length: int):
+        self.source = np.asarray(source)
+        outputs = np.arange(len(self.source))
+        read = self.source >= 0
+        first, last = np.full(length, len(self.source)), np.full(length, -1)
+        np.minimum.at(first, self.source[read], outputs[read])
+        np.maximum.at(last, self.source[read], outputs[read])
+        self._outputs = _Ranges(first, last)
+        self._inputs = _Ranges(np.where(read, self.source, length), np.where(read, self.source, -1))
+
+    def forward(self, lo: Ints, hi: Ints) -> tuple[Ints, Ints]:
+        """The outputs that read any input of ``[lo, hi)``, from the first to the last."""
+        return self._outputs.hull(lo, hi)
+
+    def backward(self, lo: Ints, hi: Ints) -> tuple[Ints, Ints]:
+        """The inputs that the outputs ``[lo, hi)`` read, from the first to the last."""
+        return self._inputs.hull(lo, hi)
+
+
+class _Ranges:
+    """Smallest ``first`` and largest ``last`` over intervals, by tables over stretches of 1, 2, 4, ..."""
+
+    def __init__(self, first: Ints, last: Ints):
+        self.size = len(first)
+        self.first, self.last = [first], [last]
+        while 2 ** len(self.first) <= self.size:
+            half = 2 ** (len(self.first) - 1)
+            self.first.append(np.minimum(self.first[-1][:-half], self.first[-1][half:]))
+            self.last.append(np.maximum(self.last[-1][:-half], self.last[-1][half:]))
+
+    def hull(self, lo: Ints, hi: Ints) -> tuple[Ints, Ints]:
+        """``[smallest, largest + 1)`` over each ``[lo, hi)``; an empty interval where there is nothing."""
+        lo, hi = np.clip(lo, 0, self.size), np.clip(hi, 0, self.size)
+        some = hi > lo
+        level = np.floor(np.log2(np.maximum(hi - lo, 1))).astype(int)
+        first, end = np.zeros_like(lo), np.zeros_like(lo)
+        for k in np.unique(level[some]):
+            at = some & (level == k)
+            a, b = lo[at], hi[at] - 2**k
+            first[at] = np.minimum(self.first[k][a], self.first[k][b])
+            end[at] = np.maximum(self.last[k][a], self.last[k][b]) + 1
+        return np.minimum(first, np.maximum(end, 0)), np.maximum(end, 0)
+
+
+Geometry = Slide | Spread | Identity | Index
 
 
 def same_padding(length: int, kernel: int, stride: int, dilation: int = 1) -> int:
@@ -127,7 +177,14 @@ def edit_span(length: int, width: int) -> Span:
     return Span(start, width, start, start + width, length)
 
 
-def through(geometry: Geometry, span: Span, length: int, *, align: tuple[int, int] | None = None) -> Span:
+def through(
+    geometry: Geometry,
+    span: Span,
+    length: int,
+    *,
+    align: tuple[int, int] | None = None,
+    need: tuple[int, int] | None = None,
+) -> Span:
     """The span of a layer's output.
 
     Args:
@@ -136,14 +193,29 @@ def through(geometry: Geometry, span: Span, length: int, *, align: tuple[int, in
         length: Positions of its output.
         align: ``(stride, pad)``: put the window on the grid on which a following strided layer reads its input:
             start = -pad modulo stride, and a whole number of strides wide.
+        need: Output positions that anything reads; changes elsewhere are dropped.
     """
     start, end = geometry.forward(span.start, span.start + span.width)
     lo, hi = clip(*geometry.forward(span.lo, span.hi), empty=span.hi <= span.lo, length=length)
-    return frame(start, end, lo, hi, length, align=align)
+    return frame(start, end, lo, hi, length, align=align, need=need)
 
 
-def frame(start: Ints, end: Ints, lo: Ints, hi: Ints, length: int, *, align: tuple[int, int] | None = None) -> Span:
-    """A span with one width for all edits that holds ``[start, end)``, aligned if asked."""
+def frame(
+    start: Ints,
+    end: Ints,
+    lo: Ints,
+    hi: Ints,
+    length: int,
+    *,
+    align: tuple[int, int] | None = None,
+    need: tuple[int, int] | None = None,
+) -> Span:
+    """A span with one width for all edits that holds ``[start, end)``, as far as it is needed; aligned if asked."""
+    bottom, top = need or (0, length)
+    lo = np.clip(lo, bottom, top)
+    hi = np.clip(hi, lo, top)
+    if _clipping_pays(start, end, bottom, top):
+        start, end = _within(start, end, bottom, top, unit=align)
     if align is not None:
         stride, pad = align
         start = (start + pad) // stride * stride - pad
@@ -153,6 +225,24 @@ def frame(start: Ints, end: Ints, lo: Ints, hi: Ints, length: int, *, align: tup
         if width >= length:
             start, width = np.zeros_like(start), length
     return Span(start, width, lo, hi, length)
+
+
+def _clipping_pays(start: Ints, end: Ints, bottom: int, top: int) -> bool:
+    """Whether windows that stay within ``[bottom, top)`` are much narrower; it costs them their even spacing."""
+    wide = int((end - start).max())
+    inside = int((np.clip(end, bottom, top) - np.clip(start, bottom, top)).max())
+    return inside < 0.85 * wide and wide > 8
+
+
+def _within(start: Ints, end: Ints, bottom: int, top: int, unit: tuple[int, int] | None) -> tuple[Ints, Ints]:
+    """``[start, end)`` cut to ``[bottom, top)`` and moved so that a window of the largest width stays inside."""
+    start, end = np.clip(start, bottom, top), np.clip(end, bottom, top)
+    stride, pad = unit or (1, 0)
+    first = (start + pad) // stride
+    last = np.maximum(-(-(end + pad) // stride), first)
+    width = max(int((last - first).max()), 1)
+    first = np.maximum(np.minimum(first, -(-(top + pad) // stride) - width), (bottom + pad) // stride)
+    return first * stride - pad, (first + width) * stride - pad
 
 
 def clip(lo: Ints, hi: Ints, *, empty: Ints, length: int) -> tuple[Ints, Ints]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import keras
+import numpy as np
 from keras import layers as L
 from keras import ops
 
@@ -476,3 +477,171 @@ def three_pools():
         y = L.Conv1D(filters, k, padding="same", activation="relu")(y)
         y = L.MaxPooling1D(pool)(L.BatchNormalization()(y))
     return keras.Model(x, L.Dense(2)(L.Dense(6, activation="relu")(L.Flatten()(y))))
+
+
+# ---------------------------------------------------------------------------------------------- more layers
+
+LAYERS = {
+    "separable": (30, lambda: L.SeparableConv1D(6, 5, padding="same", depth_multiplier=2, activation="relu")),
+    "separable_stride": (31, lambda: L.SeparableConv1D(6, 4, strides=3, padding="same", activation="tanh")),
+    "separable_dilated": (31, lambda: L.SeparableConv1D(6, 4, dilation_rate=3, padding="same")),
+    "depthwise": (30, lambda: L.DepthwiseConv1D(5, padding="same", depth_multiplier=2, activation="relu")),
+    "depthwise_stride": (31, lambda: L.DepthwiseConv1D(4, strides=2)),
+    "depthwise_dilated": (31, lambda: L.DepthwiseConv1D(3, dilation_rate=4, padding="same")),
+    "transpose_same": (15, lambda: L.Conv1DTranspose(5, 4, strides=2, padding="same", activation="relu")),
+    "transpose_valid": (15, lambda: L.Conv1DTranspose(5, 5, strides=3)),
+    "transpose_sparse": (15, lambda: L.Conv1DTranspose(5, 2, strides=3)),
+    "transpose_stride1": (15, lambda: L.Conv1DTranspose(5, 4, padding="same")),
+    "einsum_dense": (20, lambda: L.EinsumDense("btc,cd->btd", output_shape=(None, 5), bias_axes="d")),
+    "einsum_dense_ellipsis": (20, lambda: L.EinsumDense("...c,cd->...d", output_shape=5, activation="relu")),
+    "time_distributed": (20, lambda: L.TimeDistributed(L.Dense(5, activation="tanh"))),
+    "unit_normalization": (20, lambda: L.UnitNormalization()),
+    "rescaling": (20, lambda: L.Rescaling(0.5, offset=0.1)),
+}
+for _version, _layer, _make in (
+    ("rms", "RMSNormalization", lambda: L.RMSNormalization()),
+    ("adaptive_max", "AdaptiveMaxPooling1D", lambda: L.AdaptiveMaxPooling1D(7)),
+    ("adaptive_average", "AdaptiveAveragePooling1D", lambda: L.AdaptiveAveragePooling1D(9)),
+):
+    if hasattr(L, _layer):
+        LAYERS[_version] = (30, _make)
+
+
+def _one_layer(length, make):
+    def build():
+        x = L.Input((length, 4))
+        y = make()(L.Conv1D(6, 3, padding="same", activation="gelu")(x))
+        return keras.Model(x, L.Conv1D(3, 3, padding="same", activation="softplus")(y))
+
+    return build
+
+
+for _name, (_length, _make) in LAYERS.items():
+    DESIGNS[_name] = Design(_one_layer(_length, _make))
+
+
+@design()
+def two_dimensional():
+    """2-D layers along an axis of positions."""
+    x = L.Input((41, 4))
+    y = L.Reshape((41, 4, 1))(x)
+    y = L.Conv2D(6, (5, 4), activation="relu")(y)  # the kernel spans the alphabet
+    y = L.MaxPooling2D((2, 1))(y)
+    y = L.DepthwiseConv2D((3, 1), padding="same")(y)
+    y = L.Conv2D(5, (3, 3), padding="same", activation="relu")(y)  # one row of the kernel counts
+    y = L.SeparableConv2D(4, (2, 1), padding="same")(y)
+    y = L.ZeroPadding2D(((1, 2), (0, 0)))(L.Cropping2D(((1, 0), (0, 0)))(y))
+    y = L.AveragePooling2D((3, 1), strides=(2, 1), padding="valid")(L.UpSampling2D((2, 1))(y))
+    return keras.Model(x, [L.Flatten()(y), L.GlobalMaxPooling2D()(y), L.GlobalAveragePooling2D()(y)])
+
+
+@design()
+def strands_joined_along_positions():
+    """Forward and reverse complement through one layer, side by side along the positions."""
+    x = L.Input((23, 4))
+    conv = L.Conv1D(5, 4, padding="same", activation="relu")
+    y = L.Concatenate(axis=1)([conv(x), conv(ops.flip(x, axis=(1, 2)))])
+    return keras.Model(x, L.Conv1D(3, 3, padding="same")(y))
+
+
+@design()
+def slices():
+    x = L.Input((40, 4))
+    y = L.Conv1D(6, 5, padding="same", activation="relu")(x)
+    a, b, c = y[:, 3:-4], y[:, :30:2], ops.flip(y, axis=1)[:, 14:35:3]
+    d = L.Dense(3)(y[:, 7])
+    e = y[..., 1:4][:, None, :, :][:, 0]
+    return keras.Model(x, [L.Conv1D(3, 3)(a), L.Conv1D(3, 3)(b), L.Dense(2)(c), d, e, y[..., 2]])
+
+
+@design()
+def moved():
+    x = L.Input((24, 4))
+    y = L.Conv1D(6, 5, padding="same", activation="relu")(x)
+    y = ops.roll(y, 3, axis=1)
+    y = ops.pad(y, ((0, 0), (2, 1), (0, 1)), constant_values=0.3)
+    y = ops.repeat(y, 2, axis=1)
+    y = ops.take(y, [5, 3, 3, 30, 22, 40, 41, 42, 0, 11], axis=1)
+    a, b = ops.split(y, 2, axis=1)
+    c, d = ops.split(y, [3], axis=2)
+    z = ops.concatenate([ops.stack([a, b], axis=3)[..., 0], ops.flip(b, axis=1)], axis=1)
+    z = ops.squeeze(ops.expand_dims(ops.transpose(ops.expand_dims(z, 3), (0, 1, 3, 2)), 1), 1)
+    return keras.Model(x, [ops.reshape(z, (-1, 10, 7)), ops.tile(c, (1, 2, 1)), d])
+
+
+@design()
+def reductions():
+    x = L.Input((24, 4))
+    y = L.Conv1D(6, 5, padding="same", activation="tanh")(x)
+    out = [
+        ops.mean(y, axis=1),
+        ops.sum(y, axis=1, keepdims=True),
+        ops.max(y, axis=1),
+        ops.min(y, axis=-2),
+        ops.logsumexp(y, axis=1),
+        ops.logsumexp(y, axis=[1, 2]),
+        ops.mean(y, axis=(1, 2), keepdims=True),
+        ops.sum(y, axis=-1),
+        ops.max(y, axis=2, keepdims=True),
+    ]
+    return keras.Model(x, [L.Dense(2)(out[0]), *out])
+
+
+@design()
+def constants_by_position():
+    x = L.Input((24, 4))
+    y = L.Conv1D(6, 5, padding="same", activation="relu")(x)
+    rng = np.random.default_rng(1)
+    floats = keras.config.floatx()
+    y = y + rng.normal(size=(24, 6)).astype(floats)
+    y = y * rng.normal(size=(1, 24, 1)).astype(floats)
+    y = ops.subtract(rng.normal(size=(6,)).astype(floats), ops.maximum(y, rng.normal(size=(24, 6)).astype(floats)))
+    y = y * keras.Variable(rng.normal(size=(6,)), dtype=floats) / rng.uniform(1, 2, size=(24, 6)).astype(floats)
+    return keras.Model(x, L.Conv1D(3, 3)(y))
+
+
+@design()
+def operations_of_channels():
+    x = L.Input((24, 4))
+    floats = keras.config.floatx()
+    rng = np.random.default_rng(1)
+    y = L.Conv1D(6, 5, padding="same", activation="relu")(x)
+    y = ops.matmul(y, rng.normal(size=(6, 5)).astype(floats))
+    y = ops.softmax(ops.einsum("blc,cd->bld", y, rng.normal(size=(5, 6)).astype(floats)), axis=-1)
+    y = ops.where(y > 0.1, y, 0.5 * y) + ops.cast(ops.greater(y, 0.2), floats)
+    y = ops.conv(y, rng.normal(size=(3, 6, 4)).astype(floats), padding="same")
+    y = ops.gelu(ops.max_pool(y, 2, 2)) - ops.average_pool(y, 2, 2)
+    y = ops.cumsum(y, axis=-1) / 2.0
+    return keras.Model(x, [y, ops.einsum("blc,blc->bl", y, y), ops.var(y, axis=-1)])
+
+
+@design()
+def squeeze_excite():
+    """A global gate times a local map, beside the local map."""
+    x = L.Input((21, 4))
+    y = L.Conv1D(5, 4, padding="same", activation="relu")(x)
+    gate = L.Dense(5, activation="sigmoid")(L.Dense(3, activation="silu")(ops.mean(y, axis=1)))
+    z = L.Multiply()([y, gate])
+    return keras.Model(x, L.Conv1D(3, 3, padding="same")(L.Concatenate()([z, y])))
+
+
+@design()
+def deep_crop():
+    """SpliceAI in small: what the crop discards need not be computed."""
+    x = L.Input((120, 4))
+    y = skip = L.Conv1D(5, 1)(x)
+    for k, d in ((5, 1), (7, 3)):
+        z = L.Activation("relu")(L.BatchNormalization()(y))
+        z = L.Activation("relu")(L.Conv1D(5, k, dilation_rate=d, padding="same")(z))
+        y = L.Add()([y, L.Conv1D(5, k, dilation_rate=d, padding="same")(z)])
+        skip = L.Add()([skip, L.Conv1D(5, 1)(y)])
+    return keras.Model(x, L.Conv1D(3, 1, activation="softmax")(L.Cropping1D((50, 45))(skip)))
+
+
+@design()
+def strided_and_cropped():
+    x = L.Input((121, 4))
+    y = L.MaxPooling1D(2)(L.Conv1D(6, 7, padding="same", activation="relu")(x))
+    y = L.Conv1D(6, 5, strides=2, padding="same", activation="relu")(y)
+    y = L.Conv1D(6, 5, dilation_rate=3, padding="same", activation="relu")(y)
+    return keras.Model(x, L.Cropping1D((11, 13))(y))

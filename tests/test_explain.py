@@ -94,16 +94,14 @@ def test_sums():
 
 def test_fewer_positions_change_at_the_edges():
     middle, left, right = (basset().explain(p) for p in (500, 0, 999))
-    assert left.row("conv1").changed == right.row("conv1").changed == 10
     assert left.row("conv1").span == (0, 10)
-    assert right.row("conv1").span == (990, 1000)
+    assert right.row("conv1").span == (990, 999), "position 999 is in no pool, so nothing reads it"
     for m, a, b in zip(middle.rows, left.rows, right.rows, strict=True):
         if m.state == "window":
             assert max(a.changed, b.changed) <= m.changed
     assert left.minimal < middle.minimal
     assert right.minimal < middle.minimal
-    last = numbered(right, "MaxPooling1D")[0]
-    assert last.changed == 3, "330 to 333 of 333: position 999 itself is in no pool"
+    assert numbered(right, "MaxPooling1D")[0].changed == 3, "330 to 333 of 333"
 
 
 def test_the_worst_case_is_the_largest_over_all_positions():
@@ -233,11 +231,14 @@ def really_changed(model, index):
 def test_changed_positions_are_those_that_change(name):
     index = DESIGNS[name].index
     ism, changed = really_changed(randomize(DESIGNS[name].build()), index)
+    program = ism._engine.program
+    read = {c.name: program.needed[program.find(c.outputs[0])] for c in program.graph.calls}
     length = next(iter(changed.values())).shape[0]
     holes = "dilated" in name  # which a window spans, and at the ends may begin or end in
     for position in {0, 1, length // 2, length // 2 + 1, length - 2, length - 1}:
         for row in ism.explain(position).rows:
             where = np.flatnonzero(changed[row.call][position])
+            where = where[(where >= read[row.call][0]) & (where < read[row.call][1])]
             if row.state == "reference":
                 assert not len(where)
                 assert row.changed == row.minimal == 0
@@ -269,15 +270,26 @@ def test_plot_writes_a_picture(tmp_path):
     assert not (tmp_path / "none.png").exists()
 
 
-def test_plot_draws_changed_positions_red_on_each_bar(monkeypatch, tmp_path):
+@pytest.fixture
+def axes_of(monkeypatch):
+    """What is drawn instead of written."""
     pytest.importorskip("matplotlib")
-    from matplotlib.colors import to_hex
     from matplotlib.figure import Figure
 
     drawn = []
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: drawn.append(self))
-    basset().plot(tmp_path / "plan.png", 500)
-    (axes,) = drawn[0].axes
+
+    def draw(ism, position):
+        ism.plot("plan.png", position)
+        return drawn.pop().axes[0]
+
+    return draw
+
+
+def test_plot_draws_changed_positions_red_on_each_bar(axes_of):
+    from matplotlib.colors import to_hex
+
+    axes = axes_of(basset(), 500)
     rows = basset().explain(500).rows
     texts = [t.get_text() for t in axes.texts]
     for row in rows:
@@ -289,6 +301,54 @@ def test_plot_draws_changed_positions_red_on_each_bar(monkeypatch, tmp_path):
     np.testing.assert_allclose([red[1].x0, red[1].x1], [0.491, 0.510], atol=1e-9)
     yellow = [box for colour, box in bars if colour == "#f2c230"]
     np.testing.assert_allclose([yellow[0].x0, yellow[0].x1], [0.482, 0.519], atol=1e-9)
+
+
+@pytest.mark.parametrize("position", [0, 500])
+@pytest.mark.parametrize("build", [basset_model, bpnet_model])
+def test_plot_writes_the_three_counts_of_each_layer_and_in_all(axes_of, build, position):
+    lines = {}
+    for text in axes_of(plan_of(build), position).texts:
+        x, y = text.get_position()
+        lines.setdefault(y, {})[x] = text.get_text()
+    _, head, top, *body, total = ([text for _, text in sorted(lines[y].items())] for y in sorted(lines))
+    assert head == ["layer", "output positions", "changed / of", "naive", "minimal", "this plan"]
+    assert top == ["input", "1 / 1,000"]
+    why = plan_of(build).explain(position)
+    for row, line in zip(why.rows, body, strict=True):
+        counts = [human(row.naive), human(row.minimal), human(row.plan)] if row.naive else []
+        assert line == [f"{row.call}  ({row.kind})", f"{row.changed:,} / {row.length:,}", *counts]
+    assert total == ["total", human(why.naive), human(why.minimal), human(why.plan)]
+    assert human(why.plan) != human(why.minimal)
+
+
+def test_the_title_of_a_plot_counts_from_the_start(axes_of):
+    assert axes_of(basset(), -1).get_title("left") == "basset_model: one edit at position 999"
+
+
+@pytest.mark.parametrize("path", [5, None, ["plan.png"]])
+def test_what_is_no_file_to_write(path):
+    with pytest.raises(TypeError, match=r"path is .*; a file to write, such as 'plan\.png', is accepted\.") as caught:
+        basset().plot(path)
+    assert ("plot('plan.png', position)" in str(caught.value)) == (path == 5)
+    with pytest.raises(TypeError, match=r"path is .*; the name of a file to write, such as 'graph\.dot', is accepted"):
+        basset().plot_graph(path)
+
+
+def test_plot_writes_into_open_files(tmp_path):
+    pytest.importorskip("matplotlib")
+    with (tmp_path / "plan").open("wb") as file:
+        basset().plot(file)
+    assert (tmp_path / "plan").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("graphviz", [None, "/usr/bin/dot"])
+def test_endings_that_a_graph_cannot_have(tmp_path, monkeypatch, graphviz):
+    monkeypatch.setattr("shutil.which", lambda name: graphviz)
+    with pytest.raises(ValueError, match=r"path is .*g\.xyz'; the endings \.dot, \.png, \.svg, \.pdf are accepted"):
+        basset().plot_graph(tmp_path / "g.xyz")
+    assert not list(tmp_path.iterdir())
+    basset().plot_graph(tmp_path / "graph")
+    assert (tmp_path / "graph").read_text().startswith("digraph")
 
 
 def nested():

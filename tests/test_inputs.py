@@ -73,6 +73,9 @@ X = sequences()
         ([[1, 2], [3]], TypeError, "x is a list that is no array"),
         (X[:0], ValueError, "x holds no sequence.*at least one"),
         ([X, X], ValueError, r"x is a list of 2, but the model has 1 input \(dna\); pass one array"),
+        (list(X), ValueError, r"x is a list of 3 sequences, not stacked; .*\(N, 12, 4\) is accepted: pass np\.stack"),
+        ((X[0], X[1, :5]), ValueError, r"x is a tuple of 2 sequences, not stacked"),
+        ([X[0]], ValueError, r"x is a list of 1 sequence, not stacked; .*np\.stack\(x\)"),
         (
             {"rna": X},
             ValueError,
@@ -262,6 +265,14 @@ def test_bad_ranges(ranges, message):
     assert caught.match(accepted)
 
 
+@pytest.mark.parametrize("ranges", [(0, 3), [0, 3], np.array([0, 3])])
+def test_a_single_range_is_to_be_wrapped(ranges):
+    with pytest.raises(ValueError, match=r"change_ranges is .*For one range wrap it in a list: \[\(0, 3\)\]\."):
+        FastISM(one_input(), change_ranges=ranges)
+    with pytest.raises(ValueError, match=r"change_ranges is \(0, 3, 6\); .* is accepted\.$"):
+        FastISM(one_input(), change_ranges=(0, 3, 6))
+
+
 @pytest.mark.parametrize(
     "ranges", [[(0, 12)], [(0, 3), (1, 4), (0, 3)], np.array([[0, 2], [10, 12]]), iter([(0, 1)]), ([0, 5],)]
 )
@@ -344,10 +355,16 @@ def test_unknown_layers(names):
         FastISM(one_input(), early_stop_layers=names)
 
 
-@pytest.mark.parametrize("batch_size", [0, -1, 2.5, "many", True, None])
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5, "many", True, None, np.array([1, 2])])
 def test_bad_batch_size(batch_size):
-    with pytest.raises(ValueError, match="batch_size is .*; 'auto' or a positive integer is accepted"):
+    with pytest.raises(ValueError, match=r"batch_size is .*; 'auto' or a positive integer is accepted"):
         FastISM(one_input(), batch_size=batch_size)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5, "a", "auto", True, None])
+def test_bad_number_of_sequences_to_compare(batch_size):
+    with pytest.raises(ValueError, match=r"batch_size is .*; a positive integer, of random sequences, is accepted"):
+        ism().test_correctness(batch_size=batch_size)
 
 
 @pytest.mark.parametrize("jit", ["yes", 1, 0, None])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
+import pickle
 
 import keras
 import numpy as np
@@ -294,6 +296,68 @@ def test_weights_that_change_later_are_respected(jit):
     second = ism(x)
     assert np.abs(first - second).max() > 0.01
     agree(second, overwritten(model, [x], 0, ranges, np.zeros((1, 4), FLOAT)), predict(model, [x]))
+
+
+# ------------------------------------------------------------------------------------------ copies, and as text
+
+
+def pickled(ism):
+    return pickle.loads(pickle.dumps(ism))
+
+
+@pytest.mark.parametrize("again", [pickled, copy.deepcopy, copy.copy])
+@pytest.mark.parametrize("name", SEVERAL)
+def test_a_copy_gives_the_same(name, again):
+    x = inputs_of(name, 2)
+    want = fast(name)(x)  # used before it is copied, so that there is something compiled
+    twin = again(fast(name))
+    for a, b in zip(flat(twin(x)), flat(want), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(flat(twin.saturate(x, 2, 6)), flat(fast(name).saturate(x, 2, 6)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(flat(fast(name)(x)), flat(want), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert type(twin(x)) is type(want)
+
+
+@pytest.mark.parametrize("jit", [JIT, "auto"])
+def test_a_pickle_keeps_the_options(jit):
+    stop = [layer.name for layer in design("three_pools").layers if isinstance(layer, L.MaxPooling1D)][-1:]
+    ranges = [(0, 3), (50, 53), (98, 101)]
+    ism = FastISM(design("three_pools"), 0, ranges, stop, test_correctness=False, batch_size=5, jit=jit)
+    x, motif = one_hot(101, 2), np.eye(4)[[0, 3, 1]]
+    want = ism(x, motif)
+    twin = pickled(ism)
+    np.testing.assert_array_equal(twin(x, motif), want)
+    assert str(twin.explain()) == str(ism.explain())
+    assert repr(twin).split("(101")[1] == repr(ism).split("(101")[1]  # Keras renames inputs that have no name
+    assert twin.test_correctness(1, motif)
+
+
+def test_a_deep_copy_has_a_model_of_its_own():
+    ism = FastISM(randomize(DESIGNS["three_pools"].build(), seed=1), test_correctness=False, jit=JIT)
+    x = one_hot(101, 2)
+    before = ism(x)
+    twin, sharing = copy.deepcopy(ism), copy.copy(ism)
+    assert twin.model is not ism.model
+    assert sharing.model is ism.model
+    randomize(twin.model, seed=2)
+    np.testing.assert_array_equal(ism(x), before)
+    np.testing.assert_array_equal(sharing(x), before)
+    agree(twin(x), NaiveISM(twin.model)(x), predict(twin.model, [x]))
+    assert np.abs(twin(x) - before).max() > 0.01
+
+
+def test_it_says_what_it_is_in_one_line():
+    x = L.Input((40, 4), name="dna")
+    model = keras.Model(x, L.Conv1D(2, 3)(x), name="small")
+    where = keras.backend.backend()
+    compiled = "eager" if where == "torch" else "xla"
+    assert repr(FastISM(model, test_correctness=False)) == (
+        f"<FastISM of model 'small': input 'dna' (40, 4), 40 ranges of width 1, {where} ({compiled})>"
+    )
+    one = FastISM(model, change_ranges=[(3, 8)], test_correctness=False, jit=False)
+    assert repr(one) == f"<FastISM of model 'small': input 'dna' (40, 4), 1 range of width 5, {where} (eager)>"
 
 
 # ------------------------------------------------------------------------------------------ options

@@ -233,12 +233,20 @@ def test_model_and_input_are_left_alone():
     [
         ({"seq_input_idx": 1}, r"seq_input_idx is 1; the model has 1 input"),
         ({"seq_input_idx": -1}, r"seq_input_idx is -1"),
+        ({"seq_input_idx": "a"}, r"seq_input_idx is 'a'; the model has 1 input"),
         ({"change_ranges": []}, r"change_ranges is empty"),
         ({"change_ranges": [(0, 2), (3, 6)]}, r"widths \[2, 3\]"),
         ({"change_ranges": [(0, L + 1)]}, r"\(0, 12\); half-open ranges with 0 <= start < end <= 11"),
         ({"change_ranges": [(-1, 2)]}, r"\(-1, 2\)"),
         ({"change_ranges": [(4, 4)]}, r"\(4, 4\)"),
+        ({"change_ranges": (0, 3)}, r"change_ranges is \(0, 3\); .*For one range wrap it in a list: \[\(0, 3\)\]\."),
+        ({"change_ranges": 3}, r"change_ranges is 3; a list of \(start, end\) pairs of integers is accepted\.$"),
+        ({"change_ranges": [(0, 3, 6)]}, r"change_ranges is \[\(0, 3, 6\)\]; a list of \(start, end\) pairs"),
         ({"batch_size": 0}, r"batch_size is 0"),
+        ({"batch_size": "auto"}, r"batch_size is 'auto'; .*at least 1.* leave it out for 128"),
+        ({"batch_size": None}, r"batch_size is None; .*at least 1\.$"),
+        ({"batch_size": 2.5}, r"batch_size is 2\.5"),
+        ({"batch_size": True}, r"batch_size is True"),
     ],
 )
 def test_bad_settings(kwargs, message):
@@ -254,6 +262,10 @@ def test_bad_settings(kwargs, message):
         (lambda x: x[:, :, :-1], r"alphabet 3, but the model takes alphabet 4"),
         (lambda x: x[:0], r"which is empty"),
         (lambda x: [x, x], r"2 input array\(s\) were given, but the model has 1"),
+        (list, r"x is a list of 3 sequence\(s\), not stacked; .*pass np\.stack\(x\)"),
+        (lambda x: x.tolist(), r"x is a list of 3 sequence\(s\), not stacked"),
+        (lambda x: (x[0],), r"x is a tuple of 1 sequence\(s\), not stacked"),
+        (lambda x: [[[0, 1], [2]], x[0]], r"2 input array\(s\) were given, but the model has 1"),
         (lambda x: {"other": x}, r"named \['other'\]; the model takes a dict with the names \['sequence'\]"),
         (lambda x: np.where(np.arange(L)[:, None] == 5, np.nan, x), r"hold NaN, first at \(0, 5, 0\)"),
     ],
@@ -282,9 +294,11 @@ def test_bad_replacement(ranges, replace_with, message):
         NaiveISM(one_output(), change_ranges=ranges)(one_hot(), replace_with)
 
 
-@pytest.mark.parametrize(("start", "end"), [(-1, 3), (3, 3), (4, 2), (0, L + 1)])
+@pytest.mark.parametrize(
+    ("start", "end"), [(-1, 3), (3, 3), (4, 2), (0, L + 1), ("a", 3), (0, "a"), (0, 2.5), (None, 3)]
+)
 def test_bad_interval(start, end):
-    with pytest.raises(ValueError, match=f"start={start}, end={end} is not an interval"):
+    with pytest.raises(ValueError, match=f"start={start!r}, end={end!r} is not an interval.* give integers 0 <= start"):
         NaiveISM(one_output()).saturate(one_hot(), start, end)
 
 

@@ -40,6 +40,12 @@ def test_unbuilt_models_are_refused():
         randomize(keras.Sequential([layers.Dense(2)]))
 
 
+@pytest.mark.parametrize("model", [None, basset_model, [1.0]])
+def test_what_is_no_model_is_refused(model):
+    with pytest.raises(TypeError, match=rf"The model is a {type(model).__name__}; a built Keras model is accepted"):
+        randomize(model)
+
+
 @pytest.mark.parametrize(
     "build",
     [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from keras import layers, ops
 
 from fastism import kernels
 from fastism.graph import Call, Graph
-from fastism.rules.pointwise import with_activation
+from fastism.rules.pointwise import Linear, with_activation
 from fastism.rules.reduce import Rows
 from fastism.rules.registry import rule
 from fastism.rules.step import (
@@ -65,7 +67,7 @@ class Convolve(Step):
 
     def place(self, given: Given) -> Local:
         span = only(given.spans)
-        out = through(self.slide, span, given.out_shape[0], align=given.align)
+        out = through(self.slide, span, given.out_shape[0], align=given.align, need=given.need)
         frames = () if self.slide.stride == 1 else (self._frame(out),)
         return Local(out, (DELTA,), DELTA, frames=frames)
 
@@ -107,8 +109,58 @@ class Convolve(Step):
         return self.slide.backward(lo, hi)
 
     def cost(self, given: Given) -> Cost:
-        cin, cout = channels(given.shapes[0]), channels(given.out_shape)
+        cin, cout = math.prod(given.shapes[0][1:]), channels(given.out_shape)
         each = self.slide.kernel * cin * cout / self.groups
+        return Cost(each * given.out_shape[0], each, each / self.slide.stride)
+
+
+class Depthwise(Step):
+    """A convolution of each channel by itself, without its activation.
+
+    Args:
+        kernel: Gives (K, C, multiplier).
+        full: The convolution with bias, on full tensors.
+        slide: Its map of positions.
+    """
+
+    def __init__(self, kernel: Callable[[], Tensor], full: Callable[[Tensor], Tensor], slide: Slide):
+        self.kernel, self.full, self.slide = kernel, full, slide
+
+    def evaluate(self, *values: Tensor) -> Tensor:
+        return self.full(values[0])
+
+    def wants(self) -> tuple[int, int] | None:
+        return (self.slide.stride, self.slide.pad) if self.slide.stride > 1 else None
+
+    def prepare(self, tap, given: Given) -> dict[str, Tensor]:
+        return {"kernel": self.kernel()}
+
+    def place(self, given: Given) -> Local:
+        span = only(given.spans)
+        out = through(self.slide, span, given.out_shape[0], align=given.align, need=given.need)
+        start = out.start * self.slide.stride - self.slide.pad
+        width = (out.width - 1) * self.slide.stride + self.slide.reach + 1
+        return Local(out, (DELTA,), DELTA, frames=(Span(start, width, span.lo, span.hi, span.length),))
+
+    def run(self, at: At):
+        out, kernel, slide = only([at.local.span]), at.prepared["kernel"], self.slide
+        delta = ops.cast(_as_lines(at.window.delta_in(at.local.frames[0])), kernel.dtype)
+        k, channels_in, multiplier = kernel.shape
+        total = None
+        for j in range(k):
+            first = j * slide.dilation
+            part = delta[:, :, first : first + (out.width - 1) * slide.stride + 1 : slide.stride]
+            part = ops.expand_dims(part, -1) * kernel[j]  # (G, M, W, C, multiplier)
+            total = part if total is None else total + part
+        g, m, w = (at.runtime.groups, at.runtime.members, out.width)
+        total = ops.reshape(total, (g, m, w, channels_in * multiplier))
+        return at.out(delta=at.runtime.keep_inside(_as(total, at.given.out_shape), out))
+
+    def backward(self, lo: Ints, hi: Ints, given: Given) -> tuple[Ints, Ints]:
+        return self.slide.backward(lo, hi)
+
+    def cost(self, given: Given) -> Cost:
+        each = float(self.slide.kernel * channels(given.out_shape))
         return Cost(each * given.out_shape[0], each, each / self.slide.stride)
 
 
@@ -139,7 +191,7 @@ class ConvolveTransposed(Step):
         span = only(given.spans)
         stride = self.way.stride
         taps = -(-self.way.kernel // stride)
-        out = through(self.way, span, given.out_shape[0], align=given.align)
+        out = through(self.way, span, given.out_shape[0], align=given.align, need=given.need)
         natural = Span(
             span.start * stride - self.way.crop, (span.width + taps - 1) * stride, out.lo, out.hi, out.length
         )
@@ -203,9 +255,9 @@ def _grouped(taps: Tensor, groups: int) -> Tensor:
 
 
 def _as_lines(delta: Tensor) -> Tensor:
-    """(G, M, W, ..., C) with axes of size 1 between -> (G, M, W, C)."""
+    """(G, M, W, ..., C) -> (G, M, W, all that lies at one position)."""
     g, m, w, *rest = delta.shape
-    return delta if len(rest) == 1 else ops.reshape(delta, (g, m, w, rest[-1]))
+    return delta if len(rest) == 1 else ops.reshape(delta, (g, m, w, math.prod(rest)))
 
 
 def _as(delta: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -229,40 +281,173 @@ def _check(layer: Any) -> None:
         raise Refuse(f"it is quantised ({layer.quantization_mode})")
 
 
-@rule(layers.Conv1D, family=FAMILY, note="valid, same, causal; dilation; stride; groups")
-def conv1d(call: Call, graph: Graph) -> Lowered:
-    """1-D convolution."""
-    layer = call.op
-    _check(layer)
-    (k,), (stride,), (dilation,) = layer.kernel_size, layer.strides, layer.dilation_rate
-    length = graph.shape(call.inputs[0])[0] or 0
+def _sizes(value: Any, n: int) -> tuple[int, ...]:
+    """A setting that is one number for all axes, or one for each."""
+    return (int(value),) * n if isinstance(value, int) else tuple(int(v) for v in value)
+
+
+@dataclass(frozen=True)
+class Geometry1D:
+    """The settings of a convolution along positions.
+
+    Attributes:
+        slide: Map of positions.
+        row: Which taps of a second axis count, where that axis has size 1; None where there is no such axis.
+        whole: Whether the kernel spans the second axis, which thereby goes.
+    """
+
+    slide: Slide
+    row: int | None = None
+    whole: bool = False
+
+    def along(self, kernel: Tensor) -> Tensor:
+        """(K, Q, Cin, Cout) -> (K, C, Cout): the taps that count, along positions."""
+        if self.whole:
+            k, q, cin, cout = kernel.shape
+            return ops.reshape(kernel, (k, q * cin, cout))
+        return kernel if self.row is None else kernel[:, self.row]
+
+
+def geometry(call: Call, graph: Graph, kernel: tuple[int, ...]) -> Geometry1D:
+    """Read strides, dilation and padding of a convolution, 1-D or 2-D along an axis of positions.
+
+    Raises:
+        Refuse: If it convolves along two axes.
+    """
+    op, n = call.op, len(kernel)
+    strides, dilations = _sizes(op.strides, n), _sizes(op.dilation_rate, n)
+    shape, out = graph.shape(call.inputs[0]), graph.shape(call.outputs[0])
+    length, k, stride, dilation = shape[0] or 0, kernel[0], strides[0], dilations[0]
     pads = {"valid": 0, "causal": dilation * (k - 1), "same": same_padding(length, k, stride, dilation)}
-    slide = Slide(k, stride, dilation, pads[layer.padding])
+    slide = Slide(k, stride, dilation, pads[op.padding])
+    if n == 1:
+        return Geometry1D(slide)
+    if n != 2 or out[1] != 1:
+        raise Refuse("it convolves along two axes")
+    if shape[1] == 1:
+        return Geometry1D(slide, row=same_padding(1, kernel[1], 1, dilations[1]) // max(dilations[1], 1))
+    if op.padding != "valid" or kernel[1] != shape[1]:
+        raise Refuse("it convolves along two axes")
+    return Geometry1D(slide, whole=True)
+
+
+def convolution(call: Call, graph: Graph, kernel: Callable[[], Tensor], shape: Any, full: Any) -> Step:
+    """The step of a convolution whose kernel is (K, [Q,] Cin / groups, Cout)."""
+    at = geometry(call, graph, tuple(shape[:-2]))
+    groups = (graph.shape(call.inputs[0])[-1] or 1) // shape[-2]
+    if at.whole and groups > 1:
+        raise Refuse("it convolves along two axes in groups")
+    return Convolve(lambda: at.along(kernel()), full, at.slide, groups)
+
+
+def depthwise(call: Call, graph: Graph, kernel: Callable[[], Tensor], shape: Any, full: Any) -> Step:
+    """The step of a depthwise convolution whose kernel is (K, [Q,] C, multiplier)."""
+    at = geometry(call, graph, tuple(shape[:-2]))
+    if at.whole:
+        raise Refuse("it convolves along two axes")
+    return Depthwise(lambda: at.along(kernel()), full, at.slide)
+
+
+def transposed(call: Call, graph: Graph, kernel: Callable[[], Tensor], shape: Any, full: Any) -> Step:
+    """The step of a transposed convolution whose kernel is (K, [1,] Cout, Cin)."""
+    op, n = call.op, len(shape) - 2
+    strides, dilations = _sizes(op.strides, n), _sizes(op.dilation_rate, n)
+    out = graph.shape(call.outputs[0])
+    if n == 2 and (graph.shape(call.inputs[0])[1], shape[1], strides[1], out[1]) != (1, 1, 1, 1):
+        raise Refuse("it convolves along two axes")
+    if op.output_padding is not None:
+        raise Refuse("its output_padding is set")
+    if dilations[0] != 1:
+        raise Refuse("it is transposed and dilated")
+    k, stride = shape[0], strides[0]
+    crop = same_padding(out[0] or 0, k, stride) if op.padding == "same" else 0
+
+    def taps():
+        value = kernel()
+        return ops.transpose(value if n == 1 else value[:, 0], (0, 2, 1))
+
+    return ConvolveTransposed(taps, full, Spread(k, stride, 1, crop))
+
+
+def _run(layer: Any, function: Callable[..., Tensor], kernel: str = "kernel") -> Callable[[Tensor], Tensor]:
+    """A layer's convolution with bias, without activation, on full tensors."""
 
     def full(x):
         x, padding = ops.cast(x, layer.compute_dtype), layer.padding
         if padding == "causal":
-            x, padding = ops.pad(x, ((0, 0), (slide.pad, 0), (0, 0))), "valid"
-        kernel = _weight(layer, layer.kernel)
-        y = ops.conv(x, kernel, strides=stride, padding=padding, dilation_rate=dilation, data_format=LAST)
+            before = layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
+            x, padding = ops.pad(x, ((0, 0), (before, 0), (0, 0))), "valid"
+        y = function(
+            x,
+            _weight(layer, getattr(layer, kernel)),
+            strides=layer.strides,
+            padding=padding,
+            dilation_rate=layer.dilation_rate,
+            data_format=LAST,
+        )
         return _plus_bias(layer, y)
 
-    return with_activation(Convolve(lambda: _weight(layer, layer.kernel), full, slide, layer.groups), layer)
+    return full
 
 
-@rule(layers.Conv2DTranspose, family=FAMILY, note="along an axis of positions, the other of size 1")
-def conv2d_transpose(call: Call, graph: Graph) -> Lowered:
-    """2-D transposed convolution used as 1-D, as the profile head of BPNet has it."""
+@rule(layers.Conv1D, family=FAMILY, note="valid, same, causal; dilation; stride; groups")
+@rule(layers.Conv2D, family=FAMILY, note="along an axis of positions, the other of size 1 or spanned by the kernel")
+def conv_layer(call: Call, graph: Graph) -> Lowered:
+    """Convolution."""
     layer = call.op
     _check(layer)
-    (k, other), (stride, other_stride) = layer.kernel_size, layer.strides
-    width = graph.shape(call.inputs[0])[1]
-    if (width, other, other_stride) != (1, 1, 1) or graph.shape(call.outputs[0])[1] != 1:
-        raise Refuse("it convolves along two axes")
-    if tuple(layer.dilation_rate) != (1, 1) or layer.output_padding is not None:
-        raise Refuse("its dilation_rate or output_padding is set")
-    out_length = graph.shape(call.outputs[0])[0] or 0
-    crop = same_padding(out_length, k, stride) if layer.padding == "same" else 0
+    step = convolution(call, graph, lambda: _weight(layer, layer.kernel), layer.kernel.shape, _run(layer, ops.conv))
+    return with_activation(step, layer)
+
+
+@rule(layers.DepthwiseConv1D, family=FAMILY, note="any padding, stride, dilation, multiplier")
+@rule(layers.DepthwiseConv2D, family=FAMILY, note="along an axis of positions, the other of size 1")
+def depthwise_layer(call: Call, graph: Graph) -> Lowered:
+    """Depthwise convolution."""
+    layer = call.op
+    _check(layer)
+    step = depthwise(
+        call, graph, lambda: _weight(layer, layer.kernel), layer.kernel.shape, _run(layer, ops.depthwise_conv)
+    )
+    return with_activation(step, layer)
+
+
+@rule(layers.SeparableConv1D, family=FAMILY, note="any padding, stride, dilation, multiplier")
+@rule(layers.SeparableConv2D, family=FAMILY, note="along an axis of positions, the other of size 1")
+def separable_layer(call: Call, graph: Graph) -> Lowered:
+    """Depthwise convolution, then a matrix product at every position."""
+    layer = call.op
+    _check(layer)
+
+    def first(x):
+        return ops.depthwise_conv(
+            ops.cast(x, layer.compute_dtype),
+            _weight(layer, layer.depthwise_kernel),
+            strides=layer.strides,
+            padding=layer.padding,
+            dilation_rate=layer.dilation_rate,
+            data_format=LAST,
+        )
+
+    def kernel():
+        return ops.reshape(_weight(layer, layer.pointwise_kernel), (-1, layer.filters))
+
+    def second(x):
+        return _plus_bias(layer, ops.matmul(x, kernel()))
+
+    shape = layer.depthwise_kernel.shape
+    step = depthwise(call, graph, lambda: _weight(layer, layer.depthwise_kernel), shape, first)
+    step.shape = (*[int(n or 0) for n in graph.shape(call.outputs[0])[:-1]], shape[-2] * shape[-1])
+    after = with_activation(Matmul(kernel, second), layer)
+    return Lowered([step, *after.steps])
+
+
+@rule(layers.Conv1DTranspose, family=FAMILY, note="valid, same; stride")
+@rule(layers.Conv2DTranspose, family=FAMILY, note="along an axis of positions, the other of size 1")
+def transposed_layer(call: Call, graph: Graph) -> Lowered:
+    """Transposed convolution; 2-D used as 1-D, as the profile head of BPNet has it."""
+    layer = call.op
+    _check(layer)
 
     def full(x):
         x = ops.cast(x, layer.compute_dtype)
@@ -270,10 +455,38 @@ def conv2d_transpose(call: Call, graph: Graph) -> Lowered:
         y = ops.conv_transpose(x, kernel, strides=layer.strides, padding=layer.padding, data_format=LAST)
         return _plus_bias(layer, y)
 
-    def kernel():
-        return ops.transpose(ops.reshape(_weight(layer, layer.kernel), (k, layer.filters, -1)), (0, 2, 1))
+    step = transposed(call, graph, lambda: _weight(layer, layer.kernel), layer.kernel.shape, full)
+    return with_activation(step, layer)
 
-    return with_activation(ConvolveTransposed(kernel, full, Spread(k, stride, 1, crop)), layer)
+
+@rule(layers.EinsumDense, family=FAMILY, note="where the equation keeps positions apart")
+def einsum_dense(call: Call, graph: Graph) -> Lowered:
+    """A product of every position with a kernel of any number of axes."""
+    layer = call.op
+    _check(layer)
+    shape = tuple(int(n or 0) for n in graph.shape(call.inputs[0]))
+    left, _, result = layer.equation.replace(" ", "").partition("->")
+    term, kernel = left.split(",")
+    if term.startswith("..."):
+        stays = result.startswith("...") and len(term) - 3 < len(shape)
+    else:
+        stays = len(term) > 1 and term[:2] == result[:2] and not set(term[:2]) & set(kernel)
+    if not stays:
+        raise Refuse(f"its equation {layer.equation!r} mixes positions")
+    if layer.bias is not None and len(layer.bias.shape) >= len(graph.shape(call.outputs[0])):
+        raise Refuse("its bias differs by position")
+
+    def linear(x):
+        return ops.einsum(layer.equation, ops.cast(x, layer.compute_dtype), _weight(layer, layer.kernel))
+
+    def full(x):
+        y = linear(x)
+        return y if layer.bias is None else y + _weight(layer, layer.bias)
+
+    macs = float(math.prod(layer.kernel.shape))
+    if term.startswith("...") and len(shape) > 1:
+        macs *= math.prod(shape[1 : len(shape) - (len(term) - 3)])
+    return with_activation(Linear(linear, full, macs=macs), layer)
 
 
 @rule(layers.Dense, family=FAMILY, note="per position; after Flatten only the kernel rows under the window")

@@ -10,6 +10,7 @@ from keras import layers, ops, tree
 from fastism.graph import Call, Graph, Ref
 from fastism.rules.pointwise import Pointwise
 from fastism.rules.registry import rule
+from fastism.rules.select import select
 from fastism.rules.step import DELTA, At, Given, Local, Lowered, Refuse, Step
 from fastism.window import union
 
@@ -119,8 +120,11 @@ def elementwise_merge(call: Call, graph: Graph) -> Lowered:
 _ELEMENTWISE = {layers.Multiply: ops.multiply, layers.Maximum: ops.maximum, layers.Minimum: ops.minimum}
 
 
-@rule(layers.Concatenate, family=FAMILY, note="along channels")
+@rule(layers.Concatenate, family=FAMILY, note="along channels or positions")
 def concatenate(call: Call, graph: Graph) -> Lowered:
-    """Concatenation along an axis other than the positions."""
+    """Concatenation: along channels, or along positions."""
     rank = len(graph.shape(call.outputs[0])) + 1
-    return Lowered([Concatenate(int(np.mod(call.op.axis, rank)) - 1)], inputs=_inputs(call))
+    axis = int(np.mod(call.op.axis, rank))
+    if axis == 1:
+        return select(call, graph)
+    return Lowered([Concatenate(axis - 1)], inputs=_inputs(call))

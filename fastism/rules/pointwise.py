@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -12,9 +10,10 @@ import numpy as np
 from keras import activations, layers, ops
 
 from fastism import kernels
-from fastism.graph import Call, Graph, Ref
-from fastism.rules.registry import RULES, Rule, operation_class, rule
-from fastism.rules.step import DELTA, VALUE, At, Given, Local, Lowered, Refuse, Same, Step, Tensor, only
+from fastism.graph import Call, Graph
+from fastism.rules.registry import rule
+from fastism.rules.step import DELTA, VALUE, At, Cost, Given, Local, Lowered, Refuse, Same, Shape, Step, Tensor, only
+from fastism.runtime import add
 from fastism.window import Span, union
 
 FAMILY = "pointwise"
@@ -29,13 +28,6 @@ ELEMENTWISE = tuple(
     ).split()
     if hasattr(activations, name)
 )
-#: ``keras.ops`` that act on each number alone. Not those that give infinities, such as log: they have no difference.
-UNARY = (
-    "relu relu6 sigmoid silu softplus softsign tanh gelu elu selu celu leaky_relu hard_sigmoid hard_silu hard_tanh "
-    "hard_shrink soft_shrink tanh_shrink log_sigmoid squareplus sparse_plus sparse_sigmoid threshold exp expm1 sqrt "
-    "square abs negative sign sin cos floor ceil round erf exp2 tan arctan sinh cosh arcsinh"
-)
-BINARY = "add subtract multiply divide true_divide maximum minimum"
 #: Activation functions that mix the channels of one position.
 ALONG_CHANNELS = tuple(
     getattr(activations, name) for name in ["softmax", "log_softmax", "sparsemax"] if hasattr(activations, name)
@@ -48,8 +40,9 @@ class Pointwise(Step):
     Args:
         f: Function of full tensors (B, T, ...), which must not depend on T.
         elementwise: Whether ``f`` acts on each number alone, so that axes may be folded.
-        positional: Gives an array (T, ...) that ``f`` takes as last argument, cut to the window's own positions.
+        positional: Give arrays (T, ...) that ``f`` takes as last arguments, cut to the window's own positions.
         channel_axis: Whether ``f`` mixes the last axis, so that it must not be the axis of positions.
+        shape: Of what it gives, if it is not the last step of its call and changes the shape.
     """
 
     def __init__(
@@ -57,32 +50,32 @@ class Pointwise(Step):
         f: Callable[..., Tensor],
         *,
         elementwise: bool = True,
-        positional: Callable[[], Tensor] | None = None,
+        positional: Sequence[Callable[[], Tensor]] = (),
         channel_axis: bool = False,
+        shape: Shape | None = None,
     ):
-        self.f, self.elementwise, self.positional, self.channel_axis = (
-            f,
-            elementwise,
-            positional,
-            channel_axis,
-        )
+        self.f, self.elementwise, self.positional = f, elementwise, tuple(positional)
+        self.channel_axis, self.shape = channel_axis, shape
 
     def evaluate(self, *values: Tensor) -> Tensor:
-        extra = () if self.positional is None else (ops.expand_dims(self.positional(), 0),)
-        return self.f(*values, *extra)
+        return self.f(*values, *[ops.expand_dims(p(), 0) for p in self.positional])
 
     def prepare(self, tap, given: Given) -> dict[str, Tensor]:
-        return {} if self.positional is None else {"positional": ops.expand_dims(self.positional(), 0)}
+        return {str(i): ops.expand_dims(p(), 0) for i, p in enumerate(self.positional)}
 
     def place(self, given: Given) -> Local:
-        if self.channel_axis and len(given.out_shape) == 1:
+        if self.channel_axis and len(given.shapes[0]) == 1:
             raise Refuse("it mixes the axis along which positions run")
+        if not given.out_shape:
+            raise Refuse("its output has no positions")
         length = given.out_shape[0]
         if any(s.length != length for s in given.windows):
             raise Refuse("it broadcasts a changed tensor along the positions")
         for shape, span in zip(given.shapes, given.spans, strict=True):
-            if len(shape) != len(given.out_shape) or (span is None and shape[0] not in (1, length)):
+            if len(given.shapes) > 1 and len(shape) != len(given.out_shape) and self.elementwise:
                 raise Refuse("its inputs have different ranks")
+            if not shape or (span is None and shape[0] not in (1, length)):
+                raise Refuse("its inputs have different lengths")
         span = union(given.windows)
         moved = [s is not None and not _same_frame(s, span) for s in given.spans]
         uses = tuple(None if s is None else DELTA if m else VALUE for s, m in zip(given.spans, moved, strict=True))
@@ -92,7 +85,7 @@ class Pointwise(Step):
     def run(self, at: At):
         span = only([at.local.span])
         pairs = [self._input(at, i, span) for i in range(len(at.windows))]
-        extra = () if self.positional is None else (at.runtime.read(at.prepared["positional"], span),)
+        extra = tuple(at.runtime.read(at.prepared[str(i)], span) for i in range(len(self.positional)))
         value = self._apply([v for v, _ in pairs], extra)
         reference = self._apply([r for _, r in pairs], extra)
         return at.out(value=value, reference=reference)
@@ -107,14 +100,58 @@ class Pointwise(Step):
         if _same_frame(window.span, span):
             return window.value, window.reference
         reference = at.runtime.gather(tensor, span)
-        return ops.cast(window.delta_in(span), reference.dtype) + reference, reference
+        return add(reference, window.delta_in(span)), reference
 
     def _apply(self, values: list[Tensor], extra: tuple[Tensor, ...]) -> Tensor:
         if self.elementwise:
             return self.f(*values, *extra)
-        (value,) = values
-        groups, members = value.shape[:2]
-        return kernels.unflat(self.f(kernels.flat(value)), groups, members)
+        groups, members = max(v.shape[0] for v in values), max(v.shape[1] for v in values)
+        if len(values) > 1:
+            values = [ops.broadcast_to(v, (groups, members, *v.shape[2:])) for v in values]
+        return kernels.unflat(self.f(*[kernels.flat(v) for v in values]), groups, members)
+
+
+class Linear(Step):
+    """A linear map of each position by itself, without constant term: what it does to values it does to the change.
+
+    Args:
+        f: The map of the change, as (V, W, ...).
+        full: The whole operation, on full tensors; ``f`` by default.
+        positional: As for :class:`Pointwise`; ``f`` then takes (G, M, W, ...).
+        macs: Multiply-accumulates for each position.
+    """
+
+    def __init__(
+        self,
+        f: Callable[..., Tensor],
+        full: Callable[..., Tensor] | None = None,
+        *,
+        positional: Sequence[Callable[[], Tensor]] = (),
+        macs: float = 0.0,
+    ):
+        self.f, self.full, self.positional, self.macs = f, full or f, tuple(positional), macs
+
+    def evaluate(self, *values: Tensor) -> Tensor:
+        return self.full(*values)
+
+    def prepare(self, tap, given: Given) -> dict[str, Tensor]:
+        return {str(i): ops.expand_dims(p(), 0) for i, p in enumerate(self.positional)}
+
+    def place(self, given: Given) -> Local:
+        if not given.out_shape or given.out_shape[0] != given.shapes[0][0]:
+            raise Refuse("its output has other positions")
+        return Local(only(given.spans), (DELTA,), DELTA)
+
+    def run(self, at: At):
+        delta, span = at.window.delta, only([at.local.span])
+        if self.positional:
+            extra = (at.runtime.read(at.prepared[str(i)], span) for i in range(len(self.positional)))
+            return at.out(delta=self.f(delta, *extra))
+        groups, members = delta.shape[:2]
+        return at.out(delta=kernels.unflat(self.f(kernels.flat(delta)), groups, members))
+
+    def cost(self, given: Given) -> Cost:
+        return Cost(self.macs * given.out_shape[0], self.macs, self.macs)
 
 
 class Affine(Step):
@@ -220,7 +257,7 @@ def prelu(call: Call, graph: Graph) -> Lowered:
         return ops.relu(x) - a * ops.relu(-x)
 
     if layer.alpha.shape[0] == graph.shape(call.inputs[0])[0]:
-        return Lowered([Pointwise(f, positional=alpha)])
+        return Lowered([Pointwise(f, positional=[alpha])])
     return Lowered([Pointwise(lambda x: f(x, alpha()))])
 
 
@@ -263,46 +300,29 @@ def layer_normalization(call: Call, graph: Graph) -> Lowered:
     return Lowered([Pointwise(call.op, elementwise=False, channel_axis=True)])
 
 
-def _operation(call: Call, graph: Graph) -> Lowered:
-    """A ``keras.ops`` call on each number alone: all its tensors are whole arguments, the rest numbers."""
-    arguments = [*call.args, *call.kwargs.values()]
-    refs = [a for a in arguments if isinstance(a, Ref)]
-    settings = [v for k, v in vars(call.op).items() if not k.startswith("_")]
-    if any(getattr(v, "shape", None) for v in [*arguments, *settings]):
-        raise Refuse("an array is among its arguments, and may differ by position")
-    if isinstance(call.op, _dividing()) and isinstance(arguments[1], Ref):
-        raise Refuse("it divides by activations, and what is infinite has no difference")
-    # Keras's own addition may take an addend for a bias where batch and channels are of one size
-    run = operator.add if isinstance(call.op, _adding()) else call.op
-
-    def f(*values):
-        feed = iter(values)
-        args = [next(feed) if isinstance(a, Ref) else a for a in call.args]
-        kwargs = {k: next(feed) if isinstance(a, Ref) else a for k, a in call.kwargs.items()}
-        return run(*args, **kwargs)
-
-    return Lowered([Pointwise(f)], inputs=tuple(r.id for r in refs))
+@rule(layers.UnitNormalization, family=FAMILY, note="along channels")
+def unit_normalization(call: Call, graph: Graph) -> Lowered:
+    """Vectors of unit length over the channels of one position."""
+    return layer_normalization(call, graph)
 
 
-@functools.cache
-def _adding() -> tuple[type, ...]:
-    return tuple(c for c in [operation_class(ops.add, (3, 2), (3, 2))] if c is not None)
+@rule(layers.Rescaling, family=FAMILY)
+def rescaling(call: Call, graph: Graph) -> Lowered:
+    """A scale and an offset."""
+    return Lowered([Pointwise(call.op)])
 
 
-@functools.cache
-def _dividing() -> tuple[type, ...]:
-    found = (operation_class(f, (3, 2), (3, 2)) for f in (ops.divide, ops.true_divide))
-    return tuple(c for c in found if c is not None)
+@rule(layers.TimeDistributed, family=FAMILY, note="any layer inside, applied to each position")
+def time_distributed(call: Call, graph: Graph) -> Lowered:
+    """One layer at every position."""
+    inner = call.op.layer
+
+    def f(x):
+        y = inner(ops.reshape(x, (-1, *x.shape[2:])))
+        return ops.reshape(y, (-1, x.shape[1], *y.shape[1:]))
+
+    return Lowered([Pointwise(f, elementwise=False)])
 
 
-@functools.cache
-def register_operations() -> None:
-    """Enter the element-wise ``keras.ops`` into the table; their classes are found by calling them."""
-    functions = [(getattr(ops, n), 1) for n in UNARY.split() if hasattr(ops, n)]
-    functions += [(f, 1) for f in ELEMENTWISE]
-    functions += [(getattr(ops, n), 2) for n in BINARY.split() if hasattr(ops, n)]
-    functions += [(lambda x: ops.clip(x, 0, 1), 1), (lambda x: ops.cast(x, "float32"), 1)]
-    for fn, arity in functions:
-        cls = operation_class(fn, *[(3, 2)] * arity)
-        if cls is not None and cls not in RULES:
-            RULES[cls] = Rule(_operation, "operations", "element by element")
+if hasattr(layers, "RMSNormalization"):  # Keras 3.9 and later
+    rule(layers.RMSNormalization, family=FAMILY, note="along channels")(unit_normalization)

@@ -32,7 +32,7 @@ class Pool(Step):
     def _spans(self, given: Given) -> tuple[Span, Span]:
         """(output window, the input positions it reads)."""
         span = only(given.spans)
-        out = through(self.slide, span, given.out_shape[0], align=given.align)
+        out = through(self.slide, span, given.out_shape[0], align=given.align, need=given.need)
         start = out.start * self.slide.stride - self.slide.pad
         width = (out.width - 1) * self.slide.stride + self.slide.reach + 1
         frame = Span(start, width, span.lo, span.hi, span.length)
@@ -108,33 +108,118 @@ class AveragePool(Pool):
         return at.out(delta=runtime.keep_inside(mean, out))
 
 
-def _slide(call: Call, graph: Graph, mode: str) -> Slide:
-    layer = call.op
-    if layer.pool_mode != mode:
-        raise Refuse(f"its pool_mode was set to {layer.pool_mode!r}")
-    if layer.data_format != "channels_last":
+def pooling(call: Call, graph: Graph, mode: str) -> Step:
+    """The step of a pooling layer or operation, 1-D or 2-D along an axis of positions."""
+    op = call.op
+    if getattr(op, "pool_mode", mode) != mode:
+        raise Refuse(f"its pool_mode was set to {op.pool_mode!r}")
+    if op.data_format != "channels_last":
         raise Refuse("its data_format is 'channels_first'")
-    (k,), (stride,) = _one(layer.pool_size), _one(layer.strides)
-    length = graph.shape(call.inputs[0])[0] or 0
-    return Slide(k, stride, 1, same_padding(length, k, stride) if layer.padding == "same" else 0)
+    shape, out = graph.shape(call.inputs[0]), graph.shape(call.outputs[0])
+    n = len(shape) - 1
+    sizes = _each(op.pool_size, n)
+    strides = sizes if op.strides is None else _each(op.strides, n)
+    if n == 2 and (shape[1], out[1]) != (1, 1):
+        raise Refuse("it pools along two axes")
+    length, k, stride = shape[0] or 0, sizes[0], strides[0]
+    pad = same_padding(length, k, stride) if op.padding == "same" else 0
+    if mode == "max":
+        return MaxPool(Slide(k, stride, 1, pad))
+    after = max(((out[0] or 1) - 1) * stride - pad + k - length, 0)
+    if backend.name() == "torch" and op.padding == "same" and after != pad:
+        raise Refuse("on torch, Keras pads it unevenly by repeating the last position")
+    return AveragePool(Slide(k, stride, 1, pad))
 
 
-def _one(value: Any) -> tuple[int, ...]:
-    return (value,) if isinstance(value, int) else tuple(value)
+def _each(value: Any, n: int) -> tuple[int, ...]:
+    return (value,) * n if isinstance(value, int) else tuple(value)
+
+
+class AdaptivePool(Step):
+    """Pooling to a number of outputs, over stretches of nearly equal size: output o takes [oL / n, (o + 1)L / n)."""
+
+    def __init__(self, length: int, outputs: int, mode: str):
+        where = np.arange(outputs)
+        self.first = where * length // outputs
+        self.size = -(-(where + 1) * length // outputs) - self.first
+        self.mode, self.length = mode, length
+
+    def forward(self, lo: Ints, hi: Ints) -> tuple[Ints, Ints]:
+        """The outputs that read any input of ``[lo, hi)``."""
+        first = np.searchsorted(self.first + self.size, lo, side="right")
+        return first, np.maximum(np.searchsorted(self.first, hi, side="left"), first)
+
+    def backward(self, lo: Ints, hi: Ints, given: Given | None = None) -> tuple[Ints, Ints]:
+        last = len(self.first) - 1
+        first = self.first[np.clip(lo, 0, last)]
+        end = (self.first + self.size)[np.clip(hi - 1, 0, last)]
+        return first, np.where(hi > lo, end, first)
+
+    def place(self, given: Given) -> Local:
+        span = only(given.spans)
+        out = through(_Ways(self.forward, self.backward), span, given.out_shape[0], need=given.need)
+        start = np.clip(out.start, 0, len(self.first) - out.width)
+        out = Span(start, out.width, out.lo, out.hi, out.length)
+        first, end = self.backward(start, start + out.width)
+        frame = Span(first, int((end - first).max()), span.lo, span.hi, span.length)
+        uses, taps = (DELTA,), (given.inputs if self.mode == "max" else ())
+        return Local(out, uses, VALUE if self.mode == "max" else DELTA, frames=(frame,), taps=taps)
+
+    def run(self, at: At):
+        out, runtime, (frame,) = only([at.local.span]), at.runtime, at.local.frames
+        where = kernels.positions(runtime.start(out), out.width)  # (G, W)
+        first = ops.take(ops.convert_to_tensor(self.first.astype("int32")), where, axis=0)
+        size = ops.take(ops.convert_to_tensor(self.size.astype("int32")), where, axis=0)
+        first = first - ops.expand_dims(runtime.start(frame), 1)
+        delta = at.window.delta_in(frame)
+        if self.mode == "average":
+            total = self._combined(delta, first, size, ops.zeros((), delta.dtype), operator.add)
+            count = ops.reshape(ops.cast(size, total.dtype), (-1, 1, out.width) + (1,) * (len(total.shape) - 3))
+            return at.out(delta=total / count)
+        reference = runtime.gather(at.given.inputs[0], frame)
+        low = kernels.lowest(reference.dtype)
+        value = self._combined(delta + reference, first, size, low, ops.maximum)
+        return at.out(value=value, reference=self._combined(reference, first, size, low, ops.maximum))
+
+    def _combined(self, x: Tensor, first: Tensor, size: Tensor, nothing: Tensor, op: Any) -> Tensor:
+        total, rank = None, len(x.shape)
+        for j in range(int(self.size.max())):
+            ok = ops.reshape(size > j, (size.shape[0], 1, size.shape[1]) + (1,) * (rank - 3))
+            part = ops.where(ok, kernels.pick(x, first + j), nothing)
+            total = part if total is None else op(total, part)
+        return total
+
+
+class _Ways:
+    """A map of positions made of two functions."""
+
+    def __init__(self, forward: Any, backward: Any):
+        self.forward, self.backward = forward, backward
 
 
 @rule(layers.MaxPooling1D, family=FAMILY, note="any pool size, stride, padding")
+@rule(layers.MaxPooling2D, family=FAMILY, note="along an axis of positions, the other of size 1")
 def max_pooling(call: Call, graph: Graph) -> Lowered:
     """Maximum pooling."""
-    return Lowered([MaxPool(_slide(call, graph, "max"))])
+    return Lowered([pooling(call, graph, "max")])
 
 
 @rule(layers.AveragePooling1D, family=FAMILY, note="any pool size, stride, padding")
+@rule(layers.AveragePooling2D, family=FAMILY, note="along an axis of positions, the other of size 1")
 def average_pooling(call: Call, graph: Graph) -> Lowered:
     """Average pooling."""
-    slide = _slide(call, graph, "average")
-    last = ((graph.shape(call.outputs[0])[0] or 1) - 1) * slide.stride - slide.pad + slide.kernel
-    after = max(last - (graph.shape(call.inputs[0])[0] or 0), 0)
-    if backend.name() == "torch" and call.op.padding == "same" and after != slide.pad:
-        raise Refuse("on torch, Keras pads it unevenly by repeating the last position")
-    return Lowered([AveragePool(slide)])
+    return Lowered([pooling(call, graph, "average")])
+
+
+def adaptive_pooling(call: Call, graph: Graph) -> Lowered:
+    """Pooling to a given number of positions."""
+    if call.op.data_format != "channels_last":
+        raise Refuse("its data_format is 'channels_first'")
+    mode = "max" if "Max" in type(call.op).__name__ else "average"
+    length, outputs = graph.shape(call.inputs[0])[0] or 0, graph.shape(call.outputs[0])[0] or 1
+    return Lowered([AdaptivePool(length, outputs, mode)])
+
+
+for _name in ("AdaptiveAveragePooling1D", "AdaptiveMaxPooling1D"):
+    if hasattr(layers, _name):  # Keras 3.13 and later
+        rule(getattr(layers, _name), family=FAMILY, note="any number of outputs")(adaptive_pooling)

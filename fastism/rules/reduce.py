@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from keras import layers, ops
 
 from fastism import kernels
 from fastism.graph import Call, Graph
+from fastism.rules.pointwise import Pointwise
 from fastism.rules.registry import rule
 from fastism.rules.step import (
     DELTA,
@@ -20,6 +22,7 @@ from fastism.rules.step import (
     Local,
     Lowered,
     Refuse,
+    Shape,
     Step,
     Tensor,
     only,
@@ -29,7 +32,14 @@ from fastism.window import Span
 FAMILY = "reduction"
 
 
-class Rows(Step):
+class Reduce(Step):
+    """A step whose output depends on every position."""
+
+    def keeps_positions(self, given: Given) -> bool:
+        return False
+
+
+class Rows(Reduce):
     """A matrix product over all positions at once, Flatten then Dense: only the kernel rows under the window count.
 
     The rows are read once for a whole chunk, so the windows of a chunk are first put into one frame that holds them
@@ -79,34 +89,55 @@ def chunk_width(span: Span, reach: int) -> int:
     return span.length if 4 * wide > 3 * span.length else wide
 
 
-class MeanAll(Step):
-    """Mean over positions: the reference's mean plus the mean of the change."""
+class SumAll(Reduce):
+    """Sum or mean over positions: the reference's plus that of the change."""
 
-    def __init__(self, keepdims: bool):
-        self.keepdims = keepdims
+    def __init__(self, shape: Shape, *, mean: bool):
+        self.out, self.mean = shape, mean
+
+    def evaluate(self, *values: Tensor) -> Tensor:
+        return ops.reshape((ops.mean if self.mean else ops.sum)(values[0], axis=1), (-1, *self.out))
 
     def place(self, given: Given) -> Local:
         return Local(None, (DELTA,), WHOLE, taps=(given.output,))
 
     def run(self, at: At):
-        window = at.window
-        change = ops.sum(window.delta, axis=2, keepdims=self.keepdims) / window.span.length
-        reference = at.runtime.per_group(at.given.output)
+        window, runtime = at.window, at.runtime
+        change = ops.sum(window.delta, axis=2)
+        change = change / window.span.length if self.mean else change
+        reference = runtime.per_group(at.given.output)
+        change = ops.reshape(change, (runtime.groups, runtime.members, *self.out))
         return kernels.flat(reference + ops.cast(change, reference.dtype))
 
 
-class MaxAll(Step):
-    """Maximum over positions: of the window, of what lies before it and of what lies after it."""
+class Extreme(Reduce):
+    """Maximum, minimum or log-sum-exp over positions: of the window, of what lies before it and of what lies after it.
 
-    def __init__(self, keepdims: bool):
-        self.keepdims = keepdims
+    Args:
+        shape: Of the result, without batch axis.
+        join: The function of two values, associative, that brings positions together.
+        reduce: The same over an axis.
+        sign: Of the infinity that changes nothing: -1 for a maximum.
+    """
+
+    def __init__(self, shape: Shape, join: Callable[..., Tensor], reduce: Callable[..., Tensor], sign: int = -1):
+        self.out, self.join, self.reduce, self.sign = shape, join, reduce, sign
+
+    def evaluate(self, *values: Tensor) -> Tensor:
+        return ops.reshape(self.reduce(values[0], axis=1), (-1, *self.out))
 
     def prepare(self, tap, given: Given) -> dict[str, Tensor]:
-        """Running maxima of the reference from the left and from the right, shifted to exclude the window."""
-        x = tap(given.inputs[0])  # (N, T, C)
-        low = ops.full_like(x[:, :1], kernels.lowest(x.dtype))
-        left, right = _running_maximum(x, backwards=False), _running_maximum(x, backwards=True)
-        return {"left": ops.concatenate([low, left], axis=1), "right": ops.concatenate([right, low], axis=1)}
+        """The reference joined from the left and from the right, shifted to exclude the window."""
+        x = tap(given.inputs[0])  # (N, T, ...)
+        nothing = ops.ones_like(x[:, :1]) * self._nothing(x.dtype)
+        left, right = _running(x, self.join, backwards=False), _running(x, self.join, backwards=True)
+        return {
+            "left": ops.concatenate([nothing, left], axis=1),
+            "right": ops.concatenate([right, nothing], axis=1),
+        }
+
+    def _nothing(self, dtype: Any) -> Tensor:
+        return -self.sign * kernels.lowest(dtype)
 
     def place(self, given: Given) -> Local:
         span = only(given.spans)
@@ -120,36 +151,69 @@ class MaxAll(Step):
         runtime, span, value = at.runtime, window.span, window.value
         if span.hangs:
             ok = kernels.inside(runtime.start(span), span.width, span.length, len(value.shape))
-            value = ops.where(ok, value, kernels.lowest(value.dtype))
-        outside = ops.maximum(runtime.read(at.prepared["left"], before), runtime.read(at.prepared["right"], after))
-        top = ops.maximum(ops.max(value, axis=2, keepdims=True), outside)  # (G, M, 1, ...)
-        return kernels.flat(top if self.keepdims else ops.squeeze(top, axis=2))
+            value = ops.where(ok, value, self._nothing(value.dtype))
+        outside = self.join(runtime.read(at.prepared["left"], before), runtime.read(at.prepared["right"], after))
+        top = self.join(self.reduce(value, axis=2, keepdims=True), outside)  # (G, M, 1, ...)
+        return ops.reshape(top, (runtime.groups * runtime.members, *self.out))
 
 
-def _running_maximum(x: Tensor, *, backwards: bool) -> Tensor:
-    """(N, T, ...) maximum of each position and all before it (after it if ``backwards``), in log2(T) passes."""
+def _running(x: Tensor, join: Callable[..., Tensor], *, backwards: bool) -> Tensor:
+    """(N, T, ...) each position joined with all before it (after it if ``backwards``), in log2(T) passes."""
     step, length = 1, x.shape[1]
     while step < length:
-        further = ops.maximum(x[:, step:], x[:, :-step])
+        further = join(x[:, step:], x[:, :-step])
         x = ops.concatenate([further, x[:, -step:]] if backwards else [x[:, :step], further], axis=1)
         step *= 2
     return x
 
 
+def _log_add(a: Tensor, b: Tensor) -> Tensor:
+    """``log(exp(a) + exp(b))``; Keras's own takes float64 to float32 on some backends."""
+    return ops.maximum(a, b) + ops.log1p(ops.exp(-ops.abs(a - b)))
+
+
+def _log_sum(x: Tensor, axis: int, keepdims: bool = False) -> Tensor:
+    top = ops.max(x, axis=axis, keepdims=True)
+    total = top + ops.log(ops.sum(ops.exp(x - top), axis=axis, keepdims=True))
+    return total if keepdims else ops.squeeze(total, axis=axis)
+
+
+#: Reductions over positions by the name of their ``keras.ops`` function; each takes the shape of the result.
+REDUCERS: dict[str, Callable[[Shape], Step]] = {
+    "mean": lambda shape: SumAll(shape, mean=True),
+    "sum": lambda shape: SumAll(shape, mean=False),
+    "max": lambda shape: Extreme(shape, ops.maximum, ops.max),
+    "amax": lambda shape: Extreme(shape, ops.maximum, ops.max),
+    "min": lambda shape: Extreme(shape, ops.minimum, ops.min, sign=1),
+    "amin": lambda shape: Extreme(shape, ops.minimum, ops.min, sign=1),
+    "logsumexp": lambda shape: Extreme(shape, _log_add, _log_sum),
+}
+
+
 @rule(layers.GlobalAveragePooling1D, family=FAMILY, note="incremental")
 def global_average(call: Call, graph: Graph) -> Lowered:
     """Mean over positions."""
-    _check(call)
-    return Lowered([MeanAll(call.op.keepdims)])
+    return Lowered([REDUCERS["mean"](_result(call, graph))])
 
 
 @rule(layers.GlobalMaxPooling1D, family=FAMILY, note="incremental")
 def global_max(call: Call, graph: Graph) -> Lowered:
     """Maximum over positions."""
-    _check(call)
-    return Lowered([MaxAll(call.op.keepdims)])
+    return Lowered([REDUCERS["max"](_result(call, graph))])
 
 
-def _check(call: Call) -> None:
+@rule(layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D, family=FAMILY, note="incremental")
+def global_2d(call: Call, graph: Graph) -> Lowered:
+    """Mean or maximum over positions and a second axis."""
+    name = "mean" if isinstance(call.op, layers.GlobalAveragePooling2D) else "max"
+    function = getattr(ops, name)
+    out, shape = _result(call, graph), graph.shape(call.inputs[0])
+    middle = (int(shape[0] or 0), int(shape[2] or 0))
+    first = Pointwise(lambda x: function(x, axis=2), elementwise=False, shape=middle)
+    return Lowered([first, REDUCERS[name](out)])
+
+
+def _result(call: Call, graph: Graph) -> Shape:
     if call.op.data_format != "channels_last":
         raise Refuse("its data_format is 'channels_first'")
+    return tuple(int(n or 0) for n in graph.shape(call.outputs[0]))

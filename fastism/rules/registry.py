@@ -71,12 +71,14 @@ def rule(*classes: type, family: str, note: str = "") -> Callable[[RuleFn], Rule
     return register
 
 
-def operation_class(fn: Callable[..., Any], *shapes: tuple[int, ...]) -> type | None:
+def operation_class(
+    fn: Callable[..., Any], *shapes: tuple[int, ...], dtype: str | None = None, settings: tuple[Any, ...] = ()
+) -> type | None:
     """The class of the node that a ``keras.ops`` function leaves in a graph; None if it leaves none."""
     import keras
 
     try:
-        out = fn(*[keras.KerasTensor((None, *shape)) for shape in shapes])
+        out = fn(*[keras.KerasTensor((None, *shape), dtype=dtype or "float32") for shape in shapes], *settings)
         return type(out._keras_history.operation)
     except (AttributeError, TypeError, ValueError):
         return None

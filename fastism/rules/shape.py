@@ -6,7 +6,7 @@ from keras import layers, ops
 
 from fastism.graph import Call, Graph
 from fastism.rules.registry import rule
-from fastism.rules.step import DELTA, At, Given, Local, Lowered, Refuse, Same, Shape, Step, only, per_position
+from fastism.rules.step import DELTA, At, Given, Local, Lowered, Refuse, Same, Shape, Step, Tensor, only, per_position
 from fastism.window import Ints, Slide, Span, Spread, through
 
 FAMILY = "shape"
@@ -19,7 +19,7 @@ class Shift(Step):
         self.slide = Slide(1, pad=left)
 
     def place(self, given: Given) -> Local:
-        out = through(self.slide, only(given.spans), given.out_shape[0])
+        out = through(self.slide, only(given.spans), given.out_shape[0], need=given.need)
         moved = Span(only(given.spans).start + self.slide.pad, only(given.spans).width, out.lo, out.hi, out.length)
         return Local(out, (DELTA,), DELTA, frames=(moved,))
 
@@ -40,7 +40,7 @@ class Repeat(Step):
 
     def place(self, given: Given) -> Local:
         span = only(given.spans)
-        out = through(self.way, span, given.out_shape[0])
+        out = through(self.way, span, given.out_shape[0], need=given.need)
         natural = Span(span.start * self.size, span.width * self.size, out.lo, out.hi, out.length)
         return Local(out, (DELTA,), DELTA, frames=(natural,))
 
@@ -68,6 +68,9 @@ class Regroup(Step):
         self.join = max(coarse // fine, 1)
         self.target = target
 
+    def evaluate(self, *values: Tensor) -> Tensor:
+        return ops.reshape(values[0], (-1, *self.target))
+
     def wants(self) -> tuple[int, int] | None:
         return (self.join, 0) if self.join > 1 else None
 
@@ -77,7 +80,7 @@ class Regroup(Step):
 
     def place(self, given: Given) -> Local:
         span = only(given.spans)
-        out = through(self._way, span, given.out_shape[0])
+        out = through(self._way, span, given.out_shape[0], need=given.need)
         if self.join == 1:
             inner = Span(span.start * self.split, span.width * self.split, out.lo, out.hi, out.length)
         else:

@@ -37,6 +37,7 @@ class Given:
         native: ``"delta"`` or ``"value"``, the form each window comes in; None where it is the reference's.
         align: ``(stride, pad)`` of a strided layer that reads the output next, or None.
         reach: Largest distance of the edit starts in one chunk.
+        need: ``(start, end)`` of the output positions that anything reads.
     """
 
     inputs: tuple[int, ...]
@@ -48,6 +49,7 @@ class Given:
     native: tuple[str | None, ...]
     align: tuple[int, int] | None
     reach: int
+    need: tuple[int, int] | None = None
 
     @property
     def windows(self) -> list[Span]:
@@ -96,7 +98,9 @@ class At:
         """The output window, from ``delta=`` or ``value=`` and ``reference=``."""
         if self.local.span is None:
             raise RuntimeError("a step that gives a whole tensor has no output window")
-        cast = {form: ops.cast(tensor, self.given.dtype) for form, tensor in forms.items()}
+        dtype = self.given.dtype
+        change = dtype if "float" in dtype else "float32"  # booleans and integers have no difference of their own kind
+        cast = {form: ops.cast(tensor, change if form == "delta" else dtype) for form, tensor in forms.items()}
         return Window(self.runtime, self.given.output, self.local.span, **cast)
 
 
@@ -105,8 +109,9 @@ class Step:
 
     #: Whether the step does nothing at inference.
     alias = False
+    #: Shape of what it gives, without batch axis, where a chain goes on and it is not that of the call.
+    shape: Shape | None = None
 
-    #: Whether it is worth running on a window that is the whole tensor.
     def evaluate(self, *values: Tensor) -> Tensor:
         """Full tensors in, full tensor out; only asked of steps in chains of more than one."""
         raise Refuse("this step is not evaluated on its own")
@@ -131,6 +136,25 @@ class Step:
         """The input positions that output positions ``[lo, hi)`` are computed from."""
         return lo, hi
 
+    def reads(self, index: int, lo: int, hi: int, given: Given) -> tuple[int, int]:
+        """The positions of input ``index`` that the output positions ``[lo, hi)`` are computed from, in this tensor.
+
+        Args:
+            index: Which input.
+            lo, hi: Output positions.
+            given: Shapes only; spans are not known yet.
+        """
+        shape, out = given.shapes[index], given.out_shape
+        length = shape[0] if shape else 1
+        if not self.keeps_positions(given) or (length == 1 and (not out or out[0] != 1)):
+            return 0, length
+        first, end = self.backward(np.asarray([lo]), np.asarray([hi]), given)
+        return max(int(first[0]), 0), min(int(end[0]), length)
+
+    def keeps_positions(self, given: Given) -> bool:
+        """Whether :meth:`backward` says which positions an output reads; if not, it reads all."""
+        return bool(given.out_shape)
+
     def cost(self, given: Given) -> Cost:
         """Multiply-accumulates; none unless a subclass says so."""
         return Cost()
@@ -153,10 +177,17 @@ class Cost:
 
 @dataclass(frozen=True, eq=False)
 class Lowered:
-    """A call as a chain of steps: the first takes ``inputs``, each other takes what the one before gives."""
+    """A call as a chain of steps: the first takes ``inputs``, each other takes what the one before gives.
+
+    Attributes:
+        steps: The chain.
+        inputs: The tensors that the first step takes; those of the call by default.
+        branches: One chain for each output, for a call with several.
+    """
 
     steps: Sequence[Step]
     inputs: tuple[int, ...] | None = None
+    branches: Sequence[Sequence[Step]] = ()
 
 
 @dataclass(frozen=True, eq=False)
