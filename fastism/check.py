@@ -21,7 +21,7 @@ TOLERANCE = {"float64": (1e-4, 1e-9), "float32": (1e-3, 1e-5)}
 HALF = (0.1, 2e-2)
 
 
-def self_check(engine: Engine, model: Any, width: int, edits_wanted: int = 8) -> None:
+def self_check(engine: Engine, model: Any, width: int, edits_wanted: int = 8, *, channels: Any = None) -> None:
     """Compare with the model on edits at both ends, in the middle and at random places of one one-hot sequence.
 
     Args:
@@ -29,6 +29,7 @@ def self_check(engine: Engine, model: Any, width: int, edits_wanted: int = 8) ->
         model: The user's model.
         width: Positions in an edit.
         edits_wanted: About how many edits to try.
+        channels: Indices of the channels that are letters; all by default.
 
     Raises:
         MismatchError: If they differ, naming the first call that does.
@@ -36,7 +37,7 @@ def self_check(engine: Engine, model: Any, width: int, edits_wanted: int = 8) ->
     graph, mutated = engine.program.graph, engine.program.mutated
     arrays = random_inputs(graph, mutated, 1, seed=0)
     at = graph.inputs.index(mutated)
-    edits = _handful(arrays[at], width, edits_wanted)
+    edits = _handful(arrays[at], width, edits_wanted, channels)
     quick = Engine(engine.program, batch_size=len(edits), jit=backend.name() == "jax")
     fast = _run(quick, arrays, edits)
     naive = _naive(model, graph, arrays, at, edits)
@@ -50,20 +51,20 @@ def self_check(engine: Engine, model: Any, width: int, edits_wanted: int = 8) ->
 
 
 def agrees_with_naive(
-    ism: Any, ranges: Sequence[tuple[int, int]], batch_size: int, replace_with: Any, atol: float
+    ism: Any, graph: Graph, ranges: Sequence[tuple[int, int]], batch_size: int, replace_with: Any, atol: float
 ) -> bool:
     """Whether calling ``ism`` on random one-hot sequences gives what overwriting and predicting one by one does."""
-    graph, mutated = ism._graph, ism._mutated
+    mutated, channels = ism._mutated, slice(None) if ism._channels is None else ism._channels
     arrays = random_inputs(graph, mutated, batch_size, seed=None)
     at = graph.inputs.index(mutated)
     given = dict(zip(graph.input_keys, arrays, strict=True)) if graph.input_keys else arrays
     fast = tree.flatten(ism(given if len(arrays) > 1 or graph.input_keys else arrays[0], replace_with))
     width = ranges[0][1] - ranges[0][0]
-    content = np.broadcast_to(np.asarray(replace_with, arrays[at].dtype), (width, arrays[at].shape[2]))
+    content = np.broadcast_to(np.asarray(replace_with, arrays[at].dtype), arrays[at][0, :width, channels].shape)
     references = predict(ism.model, graph, arrays)
     for p, (start, end) in enumerate(ranges):
         changed = [a.copy() for a in arrays]
-        changed[at][:, start:end] = content
+        changed[at][:, start:end, channels] = content
         for f, n, r in zip(fast, predict(ism.model, graph, changed), references, strict=True):
             if not np.abs(f[:, p] - n).max() <= atol + 1e-4 * np.abs(n - r).max() + 1e-6 * np.abs(r).max():
                 return False  # also for NaN
@@ -90,22 +91,23 @@ def random_inputs(graph: Graph, mutated: int, n: int, seed: int | None) -> list[
 
 
 def predict(model: Any, graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The model's flat outputs, by calling it."""
+    """The graph's outputs, by calling the model."""
 
     def call(tensors):
         if graph.input_keys:
             given: Any = dict(zip(graph.input_keys, tensors, strict=True))
         else:
             given = tensors[0] if len(tensors) == 1 else list(tensors)
-        return tree.flatten(model(given, training=False))
+        return graph.finish(tree.flatten(model(given, training=False)))
 
     shapes, dtypes = zip(*[(graph.shape(t), graph.tensors[t].dtype) for t in graph.inputs], strict=True)
     tensors = [ops.convert_to_tensor(a, dtype=d) for a, d in zip(arrays, dtypes, strict=True)]
     return [backend.to_numpy(y) for y in backend.any_batch(call, shapes, dtypes)(tensors)]
 
 
-def _handful(x: np.ndarray, width: int, wanted: int) -> Edits:
+def _handful(x: np.ndarray, width: int, wanted: int, channels: np.ndarray | None) -> Edits:
     """Edits at both ends, in the middle and at random places, each writing letters that are not there."""
+    x = x if channels is None else x[..., channels]
     _, length, alphabet = x.shape
     rng = np.random.default_rng(1)
     last = length - width
@@ -115,7 +117,7 @@ def _handful(x: np.ndarray, width: int, wanted: int) -> Edits:
     letters = (there + rng.integers(1, max(alphabet, 2), there.shape)) % alphabet
     contents = np.eye(alphabet, dtype=x.dtype)[letters]
     index = np.arange(len(starts))
-    return Edits(np.zeros_like(starts), starts, index, index, contents)
+    return Edits(np.zeros_like(starts), starts, index, index, contents, channels)
 
 
 def _run(engine: Engine, arrays: Sequence[np.ndarray], edits: Edits) -> list[np.ndarray]:
@@ -133,7 +135,8 @@ def _run(engine: Engine, arrays: Sequence[np.ndarray], edits: Edits) -> list[np.
 def _mutants(arrays: Sequence[np.ndarray], at: int, edits: Edits) -> list[np.ndarray]:
     copies = [np.repeat(a, len(edits), axis=0) for a in arrays]
     for i, (start, content) in enumerate(zip(edits.start, edits.content, strict=True)):
-        copies[at][i, start : start + edits.width] = edits.contents[content]
+        window = copies[at][i, start : start + edits.width]
+        window[..., slice(None) if edits.channels is None else edits.channels] = edits.contents[content]
     return copies
 
 
@@ -159,7 +162,7 @@ def _blame(engine: Engine, graph: Graph, arrays: Sequence[np.ndarray], at: int, 
     cache, _ = reference_function(plan, everything)([reference[t] for t in graph.inputs])
     written = edits.contents[edits.content]
     before = arrays[at][0][edits.start[:, None] + np.arange(edits.width)]
-    delta = (written - before)[:, None]
+    delta = edits.among(written - edits.letters(before), before.shape[-1])[:, None]
     n = len(edits)
     states = trace(plan, cache, np.zeros(n, np.int32), plan.slot_table[:, edits.start], delta, groups=n, members=1)
     for call in graph.calls:

@@ -305,13 +305,13 @@ def _run_window(planned: Planned, runtime: Runtime, states, prepared) -> Any:
 
 
 def _deltas(x: np.ndarray, edits: Edits, sequence, start, edit) -> np.ndarray:
-    """(G, M, width, A) mutant - reference at the input; zeros where a group has no member."""
+    """(G, M, width, C) mutant - reference at the input; zeros where a group has no member."""
     window = start[:, None] + np.arange(edits.width)
-    reference = x[sequence[:, None], window]  # (G, width, A)
+    reference = edits.letters(x[sequence[:, None], window])  # (G, width, A)
     written = edits.contents[edits.content[np.maximum(edit, 0)]]  # (G, M, width, A)
     delta = written - reference[:, None]
     delta[edit < 0] = 0
-    return np.ascontiguousarray(delta)
+    return np.ascontiguousarray(edits.among(delta, x.shape[2]))
 
 
 def _padded(x: np.ndarray, n: int) -> np.ndarray:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import keras
 import numpy as np
+from keras import layers
 
 from fastism.graph import Call
 from fastism.plan import DENSE, REFERENCE, WINDOW, Plan, Planned, Wired
@@ -267,10 +270,36 @@ def _cost(plan: Plan, wired: Wired) -> Cost:
     shapes = plan.program.shapes
     if wired.step is not None:
         return wired.step.cost(plan.program.given(wired))
-    weights = getattr(wired.call.op, "weights", None) or []
-    size = sum(math.prod(w.shape) for w in weights if len(w.shape) >= 2)
-    steps = max((s[0] for s in (shapes[t] for t in wired.inputs) if len(s) > 1), default=1)
-    return Cost(float(size * steps))
+    return Cost(_estimate(wired.call, [shapes[t] for t in wired.inputs], [shapes[t] for t in wired.outputs]))
+
+
+def _estimate(call: Call, inputs: Sequence[tuple[int, ...]], outputs: Sequence[tuple[int, ...]]) -> float:
+    """Multiply-accumulates of a call without a rule: its matrices times its positions, and products of activations."""
+    if isinstance(call.op, layers.MultiHeadAttention):
+        op, (query, *rest) = call.op, inputs
+        value = rest[0] if rest else query
+        maps = op.num_heads * (op.key_dim + (op.value_dim or op.key_dim)) * query[0] * value[0]
+        return _of_weights(call.op, query[0]) + maps
+    if not isinstance(call.op, keras.Layer):
+        if len(inputs) == 2 and type(call.op).__name__ == "Matmul":
+            return float(math.prod(outputs[0]) * inputs[0][-1])
+        if len(inputs) == 2 and type(call.op).__name__ == "Einsum":
+            return _of_einsum(call.op.subscripts, inputs)
+        return 0.0
+    return _of_weights(call.op, max((s[0] for s in inputs if len(s) > 1), default=1))
+
+
+def _of_weights(layer: Any, positions: int) -> float:
+    matrices = [w for w in layer.weights if len(w.shape) >= 2 and "bias" not in w.name]
+    return float(sum(math.prod(w.shape) for w in matrices) * positions)
+
+
+def _of_einsum(subscripts: str, inputs: Sequence[tuple[int, ...]]) -> float:
+    terms = subscripts.replace(" ", "").partition("->")[0].split(",")
+    if "." in subscripts or any(len(t) != 1 + len(s) for t, s in zip(terms, inputs, strict=True)):
+        return 0.0
+    sizes = {c: n for t, s in zip(terms, inputs, strict=True) for c, n in zip(t[1:], s, strict=True)}
+    return float(math.prod(sizes.values()))
 
 
 def human(value: float) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import keras
 import keras.src.backend
 from keras import tree
+from keras.src.backend.common.variables import AutocastScope
 from keras.src.models.functional import Functional
 
 from fastism.errors import ModelError
@@ -113,6 +114,9 @@ class Graph:
         tensors: All values, by id.
         inputs, outputs: Ids, in the order of ``model.inputs`` and ``model.outputs``.
         variables: Every variable of the model.
+        input_keys: Those of a model whose inputs are a dictionary.
+        output_structure: In which the outputs are handed back.
+        finish: What makes the outputs of the model's own, where some were chosen or a function follows them.
     """
 
     calls: tuple[Call, ...]
@@ -122,6 +126,7 @@ class Graph:
     variables: tuple[Any, ...]
     input_keys: tuple[str, ...] | None
     output_structure: Any = field(repr=False)
+    finish: Callable[[list[Any]], list[Any]] = field(default=list, repr=False)
 
     def shape(self, tensor: int) -> tuple[int | None, ...]:
         """Shape of a tensor without the batch axis."""
@@ -161,9 +166,30 @@ def read_model(model: Any) -> Graph:
         ModelError: If the model is no Keras 3 model, is not built, is subclassed, or has a call that was recorded
             with ``training=True``.
     """
-    graph = _Reader(_functional(model)).graph()
+    graph = _Reader().graph(_functional(model))
+    return graph if any(None in graph.shape(t) for t in graph.inputs) else certain(graph)
+
+
+def chosen(graph: Graph, which: Sequence[int]) -> Graph:
+    """The same graph with some of its outputs only, and the calls that these depend on."""
+    needed, calls = {graph.outputs[i] for i in which}, []
+    for call in reversed(graph.calls):
+        if needed & set(call.outputs):
+            needed.update(call.inputs)
+            calls.append(call)
+    return replace(
+        graph,
+        calls=tuple(replace(c, index=i) for i, c in enumerate(reversed(calls))),
+        outputs=tuple(graph.outputs[i] for i in which),
+        output_structure=[None] * len(which) if len(which) > 1 else None,
+        finish=lambda flat: [flat[i] for i in which],
+    )
+
+
+def certain(graph: Graph) -> Graph:
+    """The graph with shapes and dtypes found by tracing, unless it is plain that what Keras noted is right."""
     plain = all(t.dtype == "float32" and None not in t.shape for t in graph.tensors)
-    return graph if plain or any(None in graph.shape(t) for t in graph.inputs) else settled(graph)
+    return graph if plain else settled(graph)
 
 
 def settled(graph: Graph, shapes: Sequence[tuple[int, ...]] | None = None) -> Graph:
@@ -253,35 +279,86 @@ def _subclassed(model: Any) -> str:
     )
 
 
+def inside(
+    op: Any, args: Any, kwargs: Any, tensors: Mapping[int, Tensor], *, calls: Counter[str], first: int, prefix: str
+) -> tuple[list[Call], list[Tensor], list[Any]]:
+    """Trace what a layer or function does with symbolic tensors, as calls.
+
+    Args:
+        op: A layer, whose ``call`` is traced, or any function.
+        args, kwargs: Its arguments, tensors as :class:`Ref`.
+        tensors: What these are.
+        calls: How often each name is taken; counted on.
+        first: Id for the first new tensor.
+        prefix: Of the names of the calls.
+
+    Returns:
+        The calls, the new tensors, and the outputs: a :class:`Ref` for each tensor, else the constant itself.
+
+    Raises:
+        Exception: Whatever the layer raises; many cannot be traced.
+    """
+    layer = op if isinstance(op, keras.Layer) else None
+    refs = {leaf.id: leaf for leaf in tree.flatten((args, kwargs)) if isinstance(leaf, Ref)}
+    symbols = {
+        i: keras.KerasTensor((None, *tensors[i].shape), dtype=tensors[i].dtype, name=tensors[i].name) for i in refs
+    }
+
+    def fill(leaf):
+        if not isinstance(leaf, Ref):
+            return leaf
+        symbol = symbols[leaf.id]
+        if layer is not None and layer.autocast and "float" in symbol.dtype and symbol.dtype != layer.compute_dtype:
+            return keras.ops.cast(symbol, layer.compute_dtype)
+        return symbol
+
+    args, kwargs = tree.map_structure(fill, (args, kwargs))
+    if layer is None:
+        out = op(*args, **kwargs)
+    else:
+        if layer._call_has_training_arg:
+            kwargs = {**kwargs, "training": False}
+        with AutocastScope(layer.compute_dtype if layer.autocast else None), _losses_kept(layer):
+            out = layer.call(*args, **kwargs)
+    outputs = tree.flatten(out)
+    reader = _Reader(names=calls, first=first, index=0)
+    env = {id(symbol): i for i, symbol in symbols.items()}
+    reader.walk([o for o in outputs if isinstance(o, keras.KerasTensor)], env, prefix=prefix)
+    return (
+        reader.calls,
+        reader.tensors,
+        [Ref(env[id(o)]) if isinstance(o, keras.KerasTensor) else o for o in outputs],
+    )
+
+
 class _Reader:
-    def __init__(self, model: Functional):
-        self.model = model
+    def __init__(self, names: Counter[str] | None = None, first: int = 0, index: int = 0):
         self.calls: list[Call] = []
         self.tensors: list[Tensor] = []
-        self.names: Counter[str] = Counter()
+        self.names: Counter[str] = Counter() if names is None else names
+        self.first, self.index = first, index
 
-    def graph(self) -> Graph:
-        model = self.model
+    def graph(self, model: Functional) -> Graph:
         env = {id(kt): self._new_tensor(kt) for kt in model.inputs}
-        self._walk(model.outputs, env, prefix="")
+        self.walk(model.outputs, env, prefix="")
         struct = model._inputs_struct
         return Graph(
             calls=tuple(self.calls),
             tensors=tuple(self.tensors),
             inputs=tuple(env[id(kt)] for kt in model.inputs),
             outputs=tuple(env[id(kt)] for kt in model.outputs),
-            variables=tuple(model.variables),
+            variables=_variables(model, self.calls),
             input_keys=_keys_of_inputs(struct, model.inputs),
             output_structure=model._outputs_struct,
         )
 
     def _new_tensor(self, kt: Any) -> int:
         masked = keras_mask(kt) is not None
-        tensor = Tensor(len(self.tensors), kt.name, tuple(kt.shape[1:]), str(kt.dtype), masked)
+        tensor = Tensor(self.first + len(self.tensors), kt.name, tuple(kt.shape[1:]), str(kt.dtype), masked)
         self.tensors.append(tensor)
         return tensor.id
 
-    def _walk(self, outputs: Sequence[Any], env: dict[int, int], prefix: str) -> None:
+    def walk(self, outputs: Sequence[Any], env: dict[int, int], prefix: str) -> None:
         """Add the calls that ``outputs`` depend on, in execution order; ``env`` maps id(KerasTensor) to tensor."""
         stack = list(reversed(outputs))
         while stack:
@@ -315,7 +392,7 @@ class _Reader:
             given = tree.flatten(node.arguments.args[0]) if node.arguments.args else []
             if _can_open(inner, given, node):
                 inside = {id(i): env[id(g)] for i, g in zip(inner.inputs, given, strict=True)}
-                self._walk(inner.outputs, inside, prefix=f"{self._unique(path)}/")
+                self.walk(inner.outputs, inside, prefix=f"{self._unique(path)}/")
                 env.update({id(o): inside[id(i)] for o, i in zip(node.outputs, inner.outputs, strict=True)})
                 return
         args, kwargs = tree.map_structure(
@@ -326,12 +403,18 @@ class _Reader:
         for out in node.outputs:
             env[id(out)] = self._new_tensor(out)
         outputs = tuple(env[id(out)] for out in node.outputs)
-        self.calls.append(Call(len(self.calls), self._unique(path), op, args, kwargs, inputs, outputs))
+        self.calls.append(Call(self.index + len(self.calls), self._unique(path), op, args, kwargs, inputs, outputs))
 
     def _unique(self, path: str) -> str:
         self.names[path] += 1
         count = self.names[path]
         return path if count == 1 else f"{path}#{count}"
+
+
+def _variables(model: Any, calls: Sequence[Call]) -> tuple[Any, ...]:
+    """Those of the model, and any that its operations take as arguments."""
+    given = [v for c in calls for v in tree.flatten((c.args, c.kwargs)) if isinstance(v, keras.Variable)]
+    return tuple({id(v): v for v in [*model.variables, *given]}.values())
 
 
 def _opened(op: Any) -> Functional | None:

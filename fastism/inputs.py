@@ -18,7 +18,7 @@ def check_input_index(graph: Graph, index: Any) -> int:
 
     Raises:
         ValueError: If ``index`` is no index of the model's inputs.
-        ModelError: If that input has not the shape (length, alphabet), both known.
+        ModelError: If that input has not the shape (length, alphabet).
     """
     n = len(graph.inputs)
     try:
@@ -37,11 +37,10 @@ def check_input_index(graph: Graph, index: Any) -> int:
             f"Input {tensor.name!r} has shape {_with_batch(tensor.shape)}; the mutated input must be (batch, length, "
             "alphabet). For a model with several inputs choose the sequence with seq_input_idx."
         )
-    if None in tensor.shape:
+    if tensor.shape[1] is None:
         raise ModelError(
-            f"Input {tensor.name!r} has shape {_with_batch(tensor.shape)}, of unknown length; a fixed length is "
-            f"needed. Wrap the model at the length you use: x = keras.Input((length, {tensor.shape[1] or 4})); "
-            "FastISM(keras.Model(x, model(x)))."
+            f"Input {tensor.name!r} has shape {_with_batch(tensor.shape)}, with an unknown number of letters; wrap the "
+            "model: x = keras.Input((None, 4)); FastISM(keras.Model(x, model(x)))."
         )
     if "float" not in tensor.dtype:
         raise ModelError(
@@ -125,7 +124,7 @@ def _array(value: Any, graph: Graph, tensor: int, mutated: bool) -> np.ndarray:
             f"{name} has shape {array.shape}; (N, {info.shape[0]}, {info.shape[1]}) is accepted: sequences, length, "
             f"alphabet.{hint}"
         )
-    if mutated and array.shape[1:] != info.shape:
+    if mutated and any(e is not None and e != g for e, g in zip(info.shape, array.shape[1:], strict=True)):
         _wrong_shape(name, array.shape, info.shape)
     expected = (None, *info.shape)
     if array.ndim != len(expected) or any(
@@ -166,15 +165,18 @@ def _wrong_shape(name: str, got: tuple[int, ...], want: tuple[int | None, ...]) 
     raise ValueError(f"{name} has shape {got}; (N, {want[0]}, {want[1]}) is accepted: {why}.")
 
 
-def read_ranges(ranges: Any, length: int) -> list[tuple[int, int]]:
+def read_ranges(ranges: Any, length: int | None) -> list[tuple[int, int]] | None:
     """``(start, end)`` pairs of one width within ``[0, length)``; every single position for None.
+
+    Where the length is not known, None for every position.
 
     Raises:
         ValueError: If there is none, one is empty, out of range or no pair, or widths differ.
     """
     if ranges is None:
-        return [(i, i + 1) for i in range(length)]
-    accepted = f"a list of (start, end) pairs of one width, 0-based and half-open, within 0 to {length}, is accepted"
+        return None if length is None else [(i, i + 1) for i in range(length)]
+    within = "" if length is None else f", within 0 to {length}"
+    accepted = f"a list of (start, end) pairs of one width, 0-based and half-open{within}, is accepted"
     try:
         pairs = [(operator.index(s), operator.index(e)) for s, e in ranges]
     except (TypeError, ValueError):
@@ -184,7 +186,7 @@ def read_ranges(ranges: Any, length: int) -> list[tuple[int, int]]:
     for s, e in pairs:
         if e <= s:
             raise ValueError(f"change_ranges has the empty range ({s}, {e}); {accepted}.")
-        if s < 0 or e > length:
+        if s < 0 or (length is not None and e > length):
             raise ValueError(f"change_ranges has ({s}, {e}), out of range for length {length}; {accepted}.")
     widths = sorted({e - s for s, e in pairs})
     if len(widths) > 1:
@@ -201,6 +203,93 @@ def _wrap(ranges: Any) -> str:
     except (TypeError, ValueError):
         return ""
     return f" For one range wrap it in a list: [({start}, {end})]."
+
+
+def check_length(ranges: Any, length: int | None) -> None:
+    """Raise if a sequence of this length cannot hold the ranges."""
+    if length is None or length < 1:
+        raise ValueError(f"x has sequences of length {length}; at least one position is needed.")
+    read_ranges(ranges, length)
+
+
+def read_length(length: Any) -> int:
+    """The length for which to plan a model that takes any.
+
+    Raises:
+        ValueError: If it is missing, or no positive integer.
+    """
+    if length is None:
+        raise ValueError("The model takes sequences of any length; say for which with length=.")
+    try:
+        n = operator.index(length)
+    except TypeError:
+        n = 0
+    if n < 1:
+        raise ValueError(f"length is {length!r}; a positive integer is accepted.")
+    return n
+
+
+def read_channels(channels: Any, size: int) -> np.ndarray | None:
+    """Indices of the channels that are letters; None for all.
+
+    Raises:
+        ValueError: If there is none, one is out of range or given twice.
+    """
+    if channels is None:
+        return None
+    accepted = f"a slice or a list of different numbers from 0 to {size - 1} is accepted"
+    try:
+        listed = list(range(size)[channels]) if isinstance(channels, slice) else [operator.index(c) for c in channels]
+    except TypeError:
+        raise ValueError(f"channels is {_short(channels)}; {accepted}.") from None
+    if not listed or len(set(listed)) < len(listed) or min(listed) < 0 or max(listed) >= size:
+        raise ValueError(f"channels is {_short(channels)}; {accepted}.")
+    return None if listed == list(range(size)) else np.array(listed)
+
+
+def read_outputs(outputs: Any, graph: Graph, model: Any) -> tuple[int, ...] | None:
+    """Which outputs are wanted, as indices; None for all.
+
+    Raises:
+        ValueError: If one is no index or name of an output.
+    """
+    if outputs is None:
+        return None
+    n = len(graph.outputs)
+    names = list(getattr(model, "output_names", []))
+    names = names if len(names) == n else list(graph.output_names)
+    keys = list(graph.output_structure) if isinstance(graph.output_structure, dict) else []
+    accepted = f"an index from 0 to {n - 1}, a name of {keys or names}, or a list of these is accepted"
+    wanted = [outputs] if isinstance(outputs, str) or not isinstance(outputs, list | tuple) else list(outputs)
+    found = []
+    for one in wanted:
+        if isinstance(one, str):
+            lists = [names_ for names_ in (sorted(keys), names, list(graph.output_names)) if one in names_]
+            if not lists:
+                raise ValueError(f"outputs names {one!r}; {accepted}.")
+            found.append(lists[0].index(one))
+        else:
+            try:
+                i = operator.index(one)
+            except TypeError:
+                raise ValueError(f"outputs is {_short(outputs)}; {accepted}.") from None
+            if not -n <= i < n:
+                raise ValueError(f"outputs has {i}; {accepted}.")
+            found.append(i % n)
+    if not found or len(set(found)) < len(found):
+        raise ValueError(f"outputs is {_short(outputs)}; {accepted}, each once.")
+    return tuple(found)
+
+
+def read_reduce(reduce: Any) -> Any:
+    """A function of the outputs, or None.
+
+    Raises:
+        TypeError: If it is no function.
+    """
+    if reduce is None or callable(reduce):
+        return reduce
+    raise TypeError(f"reduce is {_short(reduce)}; a function of the model's outputs, in keras.ops, is accepted.")
 
 
 def read_replacement(replacement: Any, width: int, alphabet: int, dtype: Any) -> np.ndarray:

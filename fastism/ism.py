@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import operator
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,34 @@ from fastism.draw import plot_graph, plot_plan
 from fastism.engine import Engine
 from fastism.errors import ModelError, UnsupportedLayerError
 from fastism.explain import Explanation, explain
-from fastism.graph import read_model
+from fastism.graph import Graph, chosen, read_model, settled
+from fastism.inside import extended, frozen, opened, weights_hash
 from fastism.mutations import Edits, replacements, substitutions
 from fastism.naive import Saturation
-from fastism.plan import write_program
+from fastism.plan import make_plan, write_program
+
+
+class Prepared:
+    """What is made from a model for inputs of one shape.
+
+    Attributes:
+        engine: Runs its plans.
+        made_for: The fingerprint of the layers when it was made.
+    """
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+        self._constant = frozen(self.graph)
+        self.made_for = self.fingerprint()
+
+    @property
+    def graph(self) -> Graph:
+        """The model's graph, with what was opened, chosen and put behind it."""
+        return self.engine.program.graph
+
+    def fingerprint(self) -> tuple[Any, ...]:
+        """What decides how the layers compute, and the values of weights that became constants."""
+        return (*self.graph.fingerprint(), weights_hash(self._constant))
 
 
 class FastISM:
@@ -27,8 +53,9 @@ class FastISM:
     each layer that a mutation changes and takes the rest from the reference sequence's cached activations.
 
     Args:
-        model: A functional or Sequential Keras 3 model of known input length. It is not modified, and weights that
-            change later are respected.
+        model: A Keras 3 model: functional, Sequential, or subclassed if its ``call`` is made of layers and operations
+            of Keras. It is not modified, and weights that change later are respected. If it takes sequences of any
+            length, a plan is made for each length when it first comes.
         seq_input_idx: Which of ``model.inputs`` is mutated; it has shape (length, alphabet).
         change_ranges: ``(start, end)`` pairs of one width W to mutate, 0-based and half-open; by default every single
             position. They may overlap.
@@ -38,6 +65,12 @@ class FastISM:
         jit: False runs chunks op by op: no compiling, slower chunks. ``"auto"`` and True compile, with XLA on
             TensorFlow and JAX; torch always runs op by op.
         strict: Raise if any call has no rule and would be computed whole.
+        channels: Which channels of the mutated input are letters, as indices or a slice; all by default. The others
+            keep their values.
+        outputs: Which outputs to give, as an index or name or a list of these; all by default. What only others need
+            is not computed.
+        reduce: A function of the outputs, as the model gives them, written in ``keras.ops``. It becomes part of the
+            model, so only its results leave the device.
 
     Raises:
         ModelError: If the model is of a kind that cannot be treated; the message says what to do.
@@ -70,45 +103,45 @@ class FastISM:
         batch_size: int | str = "auto",
         jit: bool | str = "auto",
         strict: bool = False,
+        channels: Any = None,
+        outputs: Any = None,
+        reduce: Callable[..., Any] | None = None,
     ):
         self.model = model
         self._graph = read_model(model)
         self._mutated = inputs.check_input_index(self._graph, seq_input_idx)
-        self._length, self._alphabet = (int(n or 0) for n in self._graph.shape(self._mutated))
-        self._ranges = inputs.read_ranges(change_ranges, self._length)
-        self._width = self._ranges[0][1] - self._ranges[0][0]
+        length, size = self._graph.shape(self._mutated)
+        self._length = None if length is None else int(length)
+        self._channels = inputs.read_channels(channels, int(size or 0))
+        self._alphabet = int(size or 0) if self._channels is None else len(self._channels)
+        self._change_ranges = change_ranges
+        ranges = inputs.read_ranges(change_ranges, self._length)
+        self._width = 1 if ranges is None else ranges[0][1] - ranges[0][0]
         self._stop = inputs.read_names(early_stop_layers, self._graph)
+        self._outputs = inputs.read_outputs(outputs, self._graph, model)
+        self._reduce = inputs.read_reduce(reduce)
         self._options: dict[str, Any] = {"batch_size": _batch_size(batch_size), "jit": _jit(jit)}
-        self._prepare()
-        plan = self._engine.plan(self._width)
-        if not any(t in plan.reached for t in plan.program.outputs):
-            raise ModelError(
-                f"No output of model {model.name!r} depends on input "
-                f"{self._graph.tensors[self._mutated].name!r}, the mutated one; choose another with seq_input_idx."
-            )
-        if strict and plan.gaps:
-            listed = "\n".join(f"  {g.wired.call.name} ({g.wired.call.kind}): {g.reason}" for g in plan.gaps)
-            raise UnsupportedLayerError(
-                f"Model {model.name!r} has {len(plan.gaps)} call(s) that would be computed whole:\n{listed}\n"
-                "Results are exact without strict=True too, only slower from there on."
-            )
-        if test_correctness:
-            check.self_check(self._engine, model, self._width)
+        self._strict, self._test = strict, test_correctness
+        self._prepared: dict[tuple[tuple[int | None, ...], ...], Prepared] = {}
+        if all(None not in self._graph.shape(t) for t in self._graph.inputs):
+            self._at(self._graph)
 
     def __repr__(self) -> str:
-        name, n = self._graph.tensors[self._mutated].name, len(self._ranges)
+        name, ranges = self._graph.tensors[self._mutated].name, inputs.read_ranges(self._change_ranges, self._length)
+        count = "every position" if ranges is None else f"{len(ranges)} range{'s' * (len(ranges) > 1)}"
+        mode = backend.choose_mode(self._options["jit"])
         return (
             f"<FastISM of model {self.model.name!r}: input {name!r} ({self._length}, {self._alphabet}), "
-            f"{n} range{'s' * (n > 1)} of width {self._width}, {backend.name()} ({self._engine.mode})>"
+            f"{count} of width {self._width}, {backend.name()} ({mode})>"
         )
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what is made from the model, and compiled, which is made again for a copy."""
-        return {k: v for k, v in vars(self).items() if k not in ("_graph", "_layers_were", "_engine")}
+        return {k: v for k, v in vars(self).items() if k not in ("_graph", "_prepared")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._prepare()
+        self._graph, self._prepared = read_model(self.model), {}
 
     def __call__(self, x: Any = None, replace_with: Any = 0, *, inp_batch: Any = None) -> Any:
         """Predict each sequence with each of the ranges overwritten.
@@ -127,11 +160,13 @@ class FastISM:
             ValueError, TypeError: If ``x`` or ``replace_with`` do not fit the model; the message says what does.
         """
         arrays = inputs.read_inputs(inp_batch if x is None else x, self._graph, self._mutated)
-        sequences = self._sequences(arrays)
+        prepared = self._at(self._graph, arrays)
+        sequences = self._letters(arrays)
+        ranges = inputs.read_ranges(self._change_ranges, sequences.shape[1]) or []
         replacement = inputs.read_replacement(replace_with, self._width, self._alphabet, sequences.dtype)
-        edits = replacements(sequences, self._ranges, replacement)
-        _, mutant = self._run(arrays, edits, (len(self._ranges),), progress=False)
-        return self._graph.restore_outputs(mutant)
+        edits = replacements(sequences, ranges, replacement)
+        _, mutant = self._run(prepared, arrays, edits, (len(ranges),), progress=False)
+        return prepared.graph.restore_outputs(mutant)
 
     def saturate(self, x: Any, start: int = 0, end: int | None = None, progress: bool = False) -> Saturation:
         """Predict each sequence with every letter at every position of ``[start, end)``.
@@ -149,10 +184,12 @@ class FastISM:
             ValueError, TypeError: If an argument does not fit the model.
         """
         arrays = inputs.read_inputs(x, self._graph, self._mutated)
-        first, last = inputs.read_positions(start, end, self._length)
-        edits = substitutions(self._sequences(arrays), first, last)
-        reference, mutant = self._run(arrays, edits, (last - first, self._alphabet), progress=progress)
-        restore = self._graph.restore_outputs
+        prepared = self._at(self._graph, arrays)
+        sequences = self._letters(arrays)
+        first, last = inputs.read_positions(start, end, sequences.shape[1])
+        edits = substitutions(sequences, first, last)
+        reference, mutant = self._run(prepared, arrays, edits, (last - first, self._alphabet), progress=progress)
+        restore = prepared.graph.restore_outputs
         return Saturation(restore(reference), restore(mutant))
 
     def test_correctness(self, batch_size: int = 10, replace_with: Any = 0, atol: float = 1e-6) -> bool:
@@ -172,7 +209,9 @@ class FastISM:
         n = _positive(batch_size)
         if n is None:
             raise ValueError(f"batch_size is {batch_size!r}; a positive integer, of random sequences, is accepted.")
-        return check.agrees_with_naive(self, self._ranges, n, replace_with, atol)
+        graph = self._at(self._graph).graph
+        ranges = inputs.read_ranges(self._change_ranges, graph.shape(self._mutated)[0]) or []
+        return check.agrees_with_naive(self, graph, ranges, n, replace_with, atol)
 
     def time_batch(self, seq_batch: Any) -> float:
         """Seconds that one call on a batch takes, compiling not counted; kept from fastISM 0.5.
@@ -185,25 +224,27 @@ class FastISM:
         self(seq_batch)
         return time.perf_counter() - begin
 
-    def explain(self, position: int | None = None) -> Explanation:
+    def explain(self, position: int | None = None, *, length: int | None = None) -> Explanation:
         """What happens to each call of the model when one position (or range) is edited, and what that costs.
 
         Args:
             position: Where the edit begins; by default the worst case over all positions, for each call.
+            length: Of the sequences, for a model that takes any.
 
         Returns:
             :class:`~fastism.explain.Explanation`: prints as a table; ``rows`` holds the numbers.
 
         Raises:
-            ValueError: If the position is out of range.
+            ValueError: If the position is out of range, or the length is needed and missing.
         """
-        plan = self._engine.plan(self._width)
-        at = None if position is None else inputs.read_position(position, self._length - self._width)
-        chunk = self._engine.batch_size
-        chunk = self._engine.variants_in_chunk(self._width) if isinstance(chunk, str) else chunk
-        return explain(plan, at, chunk=chunk, mode=self._engine.mode)
+        engine = self._at(self._graph, length=length).engine
+        plan = engine.plan(self._width)
+        last = len(plan.spans[self._mutated].start) - 1
+        at = None if position is None else inputs.read_position(position, last)
+        chunk = engine.variants_in_chunk(self._width) if isinstance(engine.batch_size, str) else engine.batch_size
+        return explain(plan, at, chunk=chunk, mode=engine.mode)
 
-    def plot(self, path: Any, position: int | None = None) -> None:
+    def plot(self, path: Any, position: int | None = None, *, length: int | None = None) -> None:
         """Draw the plan: layers as bars, changed positions red, contributing flanks yellow, computations beside.
 
         The three counts are those of :meth:`explain`: naive, minimal and this plan's own.
@@ -211,43 +252,97 @@ class FastISM:
         Args:
             path: File to write; its ending chooses the format (.png, .svg, .pdf).
             position: Where the edit begins; by default the middle.
+            length: Of the sequences, for a model that takes any.
 
         Raises:
             ValueError: If the position is out of range, or the ending unknown.
             TypeError: If ``path`` is no file.
             ImportError: If matplotlib is missing.
         """
-        plan = self.explain((self._length - self._width) // 2 if position is None else position)
+        if position is None:
+            starts = self._at(self._graph, length=length).engine.plan(self._width).spans[self._mutated].start
+            position = (len(starts) - 1) // 2
+        plan = self.explain(position, length=length)
         plot_plan(plan, path, title=f"{self.model.name}: one edit at position {plan.position}")
 
-    def plot_graph(self, path: Any) -> None:
+    def plot_graph(self, path: Any, *, length: int | None = None) -> None:
         """Draw the model's graph, each call coloured by its state.
 
         Args:
             path: File to write: .dot, or with Graphviz installed .png, .svg or .pdf.
+            length: Of the sequences, for a model that takes any.
 
         Raises:
             ValueError: If the file has another ending.
             TypeError: If ``path`` is no file name.
             RuntimeError: If another format than .dot is asked for and Graphviz is missing.
         """
-        plot_graph(self._engine.plan(self._width), self.explain(), path)
+        engine = self._at(self._graph, length=length).engine
+        plot_graph(engine.plan(self._width), self.explain(length=length), path)
 
-    def _prepare(self) -> None:
+    @property
+    def _engine(self) -> Engine:
+        return self._at(self._graph).engine
+
+    def _at(self, graph: Graph, arrays: Sequence[np.ndarray] = (), *, length: int | None = None) -> Prepared:
+        """What is made for inputs of these lengths, made once and again where a layer was changed."""
+        shapes = [graph.shape(t) for t in graph.inputs]
+        if arrays:
+            shapes = [tuple(a.shape[1:]) for a in arrays]
+        elif any(None in s for s in shapes):
+            n = inputs.read_length(length)
+            shapes = [tuple(n if d is None else d for d in s) for s in shapes]
+        key = tuple(shapes)
+        prepared = self._prepared.get(key)
+        if prepared is None or prepared.made_for != prepared.fingerprint():
+            fresh = prepared is None
+            prepared = self._prepared[key] = self._prepare(key)
+            if fresh:
+                self._inspect(prepared)
+        return prepared
+
+    def _prepare(self, shapes: Sequence[tuple[int | None, ...]]) -> Prepared:
         """Make program and engine for the layers as they now are."""
-        self._graph = read_model(self.model)
-        self._layers_were = self._graph.fingerprint()
-        self._engine = Engine(write_program(self._graph, self._mutated, self._stop), **self._options)
+        graph = read_model(self.model)
+        inputs.check_length(self._change_ranges, shapes[graph.inputs.index(self._mutated)][0])
+        if self._outputs is not None:
+            graph = chosen(graph, self._outputs)
+        if any(None in t.shape for t in graph.tensors):
+            graph = settled(graph, [tuple(int(n or 0) for n in s) for s in shapes])
+        if self._reduce is not None:
+            graph = extended(graph, self._reduce, "reduce")
+        plan = opened(
+            graph, lambda g, closed: make_plan(write_program(g, self._mutated, self._stop, closed), self._width)
+        )
+        return Prepared(Engine(plan.program, **self._options))
 
-    def _sequences(self, arrays: list[np.ndarray]) -> np.ndarray:
-        return arrays[self._graph.inputs.index(self._mutated)]
+    def _inspect(self, prepared: Prepared) -> None:
+        """What users are told at once: an output that nothing changes, layers without a rule, a mismatch."""
+        plan = prepared.engine.plan(self._width)
+        if not any(t in plan.reached for t in plan.program.outputs):
+            raise ModelError(
+                f"No output of model {self.model.name!r} depends on input "
+                f"{self._graph.tensors[self._mutated].name!r}, the mutated one; choose another with seq_input_idx."
+            )
+        if self._strict and plan.gaps:
+            listed = "\n".join(f"  {g.wired.call.name} ({g.wired.call.kind}): {g.reason}" for g in plan.gaps)
+            raise UnsupportedLayerError(
+                f"Model {self.model.name!r} has {len(plan.gaps)} call(s) that would be computed whole:\n{listed}\n"
+                "Results are exact without strict=True too, only slower from there on."
+            )
+        if self._test:
+            check.self_check(prepared.engine, self.model, self._width, channels=self._channels)
+
+    def _letters(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        """(N, L, A) the channels that are mutated."""
+        x = arrays[self._graph.inputs.index(self._mutated)]
+        return x if self._channels is None else x[..., self._channels]
 
     def _run(
-        self, arrays: list[np.ndarray], edits: Edits, cells: tuple[int, ...], *, progress: bool
+        self, prepared: Prepared, arrays: list[np.ndarray], edits: Edits, cells: tuple[int, ...], *, progress: bool
     ) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """References (N, *output) and results (N, *cells, *output) for each output."""
-        if self._graph.fingerprint() != self._layers_were:
-            self._prepare()
+        edits = replace(edits, channels=self._channels)
         n, each = len(arrays[0]), int(np.prod(cells))
         references: list[np.ndarray] = []
         results: list[np.ndarray] = []
@@ -262,7 +357,7 @@ class FastISM:
             return results
 
         with tqdm(total=len(edits), unit="variants", desc="FastISM", disable=not progress) as bar:
-            self._engine.run(arrays, edits, receive, bar.update)
+            prepared.engine.run(arrays, edits, receive, bar.update)
         return references, [r.reshape(n, *cells, *r.shape[1:]) for r in results]
 
 

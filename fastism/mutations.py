@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ class Edits:
         content: (E,) row of ``contents`` that is written there.
         cell: (E,) where the answer goes: index into the results, flattened over all but the output's axes.
         contents: (K, width, A) what may be written.
+        channels: (A,) which channels of the input these letters are; None for all.
     """
 
     sequence: np.ndarray
@@ -25,6 +26,7 @@ class Edits:
     content: np.ndarray
     cell: np.ndarray
     contents: np.ndarray
+    channels: np.ndarray | None = None
 
     @property
     def width(self) -> int:
@@ -37,7 +39,22 @@ class Edits:
     def of_sequences(self, first: int, end: int) -> Edits:
         """The edits of sequences ``first`` to ``end``, renumbered from 0."""
         keep = (self.sequence >= first) & (self.sequence < end)
-        return Edits(self.sequence[keep] - first, self.start[keep], self.content[keep], self.cell[keep], self.contents)
+        sequence = self.sequence[keep] - first
+        return replace(
+            self, sequence=sequence, start=self.start[keep], content=self.content[keep], cell=self.cell[keep]
+        )
+
+    def letters(self, x: np.ndarray) -> np.ndarray:
+        """The channels of ``x`` (..., C) that edits write to: (..., A)."""
+        return x if self.channels is None else x[..., self.channels]
+
+    def among(self, letters: np.ndarray, size: int) -> np.ndarray:
+        """(..., A) over all ``size`` channels of the input, zeros in those that no edit writes to."""
+        if self.channels is None:
+            return letters
+        full = np.zeros((*letters.shape[:-1], size), letters.dtype)
+        full[..., self.channels] = letters
+        return full
 
 
 def substitutions(x: np.ndarray, start: int, end: int) -> Edits:

@@ -19,7 +19,7 @@ from fastism.rules import lower
 from fastism.rules.operations import register_operations
 from fastism.rules.pointwise import Affine, Pointwise
 from fastism.rules.step import DELTA, VALUE, WHOLE, Given, Local, Refuse, Shape, Step
-from fastism.window import Ints, Span, edit_span
+from fastism.window import Ints, Span, edit_span, trimmed
 
 REFERENCE, WINDOW, DENSE = "reference", "window", "dense"
 
@@ -74,6 +74,7 @@ class Program:
         steps: In execution order.
         shapes: Shape of every tensor without batch axis, those between the steps of one call included.
         alias: Tensors that are another tensor at inference.
+        stop: Names of layers that the user wants computed whole.
     """
 
     graph: Graph
@@ -81,6 +82,7 @@ class Program:
     steps: tuple[Wired, ...]
     shapes: Mapping[int, Shape]
     alias: Mapping[int, int]
+    stop: tuple[str, ...] = ()
 
     def dtype(self, wired: Wired) -> str:
         """Dtype of what a step gives: its call's own."""
@@ -151,13 +153,16 @@ class Program:
         return wish
 
 
-def write_program(graph: Graph, mutated: int, stop: Collection[str] = ()) -> Program:
+def write_program(
+    graph: Graph, mutated: int, stop: Collection[str] = (), closed: Mapping[str, str] | None = None
+) -> Program:
     """Lower every call of a graph into steps.
 
     Args:
         graph: As read from the model.
         mutated: Id of the input that is mutated.
         stop: Names of layers to run densely whatever the rules say.
+        closed: For calls that could not be looked into, why.
     """
     register_operations()
     shapes: dict[int, Shape] = {t.id: tuple(n or 0 for n in t.shape) for t in graph.tensors}
@@ -179,7 +184,9 @@ def write_program(graph: Graph, mutated: int, stop: Collection[str] = ()) -> Pro
                 raise Refuse("it has several outputs")
         except Refuse as refusal:
             inputs = tuple(find(t) for t in call.inputs)
-            steps.append(Wired(call, None, inputs, call.outputs, reason=str(refusal)))
+            note = (closed or {}).get(call.name)
+            reason = f"{refusal}; {note}" if note else str(refusal)
+            steps.append(Wired(call, None, inputs, call.outputs, reason=reason))
             continue
         first = tuple(find(t) for t in (call.inputs if lowered.inputs is None else lowered.inputs))
         for output, chain in zip(call.outputs, chains, strict=True):
@@ -192,7 +199,7 @@ def write_program(graph: Graph, mutated: int, stop: Collection[str] = ()) -> Pro
                 shapes.setdefault(out, shapes[output] if step.shape is None else step.shape)
                 steps.append(Wired(call, step, inputs, (out,), alone=len(real) == len(chains) == 1))
                 inputs = (out,)
-    return Program(graph, mutated, tuple(steps), shapes, alias)
+    return Program(graph, mutated, tuple(steps), shapes, alias, tuple(stop))
 
 
 def _positions(shape: Shape) -> int:
@@ -294,12 +301,16 @@ class _Maker:
             return
         arrived = np.any([self.reached[t] for t in changed], axis=0)
         try:
+            if not any(t in self.span for t in wired.inputs):
+                raise _InputIsWhole(f"its input is computed whole ({self._producer(changed[0])})")
             if wired.step is None:
                 raise Refuse(wired.reason)
             given = self._given(wired)
             local = wired.step.place(given)
+            if local.span is not None:
+                local = replace(local, span=trimmed(local.span, given.need))
         except Refuse as refusal:
-            self._dense(wired, arrived, str(refusal), gap=wired.step is None or not self._any_dense(wired))
+            self._dense(wired, arrived, str(refusal), gap=True)
         except _InputIsWhole as because:
             self._dense(wired, arrived, str(because), gap=False)
         else:

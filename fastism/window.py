@@ -252,10 +252,10 @@ def clip(lo: Ints, hi: Ints, *, empty: Ints, length: int) -> tuple[Ints, Ints]:
     return lo, hi
 
 
-def union(spans: Sequence[Span], *, align: tuple[int, int] | None = None) -> Span:
-    """The span that holds several spans of tensors of equal length."""
+def union(spans: Sequence[Span], *, need: tuple[int, int] | None = None) -> Span:
+    """The span that holds several spans of tensors of equal length, as far as it is needed."""
     first = spans[0]
-    if len(spans) == 1 and align is None:
+    if len(spans) == 1 and not _clipping_pays(first.start, first.start + first.width, *(need or (0, first.length))):
         return first
     start = np.min([s.start for s in spans], axis=0)
     end = np.max([s.start + s.width for s in spans], axis=0)
@@ -264,7 +264,17 @@ def union(spans: Sequence[Span], *, align: tuple[int, int] | None = None) -> Spa
     hi = np.max([np.where(e, 0, s.hi) for s, e in zip(spans, empty, strict=True)], axis=0)
     nothing = np.all(empty, axis=0)
     lo, hi = np.where(nothing, 0, lo), np.where(nothing, 0, hi)
-    return frame(start, end, lo, hi, first.length, align=align)
+    return frame(start, end, lo, hi, first.length, need=need)
+
+
+def trimmed(span: Span, need: tuple[int, int] | None) -> Span:
+    """The same window with the changes that nothing reads left out of ``lo`` and ``hi``."""
+    bottom, top = need or (0, span.length)
+    lo = np.clip(span.lo, bottom, top)
+    hi = np.clip(span.hi, lo, top)
+    if np.array_equal(lo, span.lo) and np.array_equal(hi, span.hi):
+        return span
+    return Span(span.start, span.width, lo, hi, span.length)
 
 
 def constant(values: Ints) -> int | None:

@@ -213,13 +213,13 @@ def test_a_mutated_input_must_be_a_sequence():
         FastISM(two_inputs(), 0)
 
 
-def test_a_model_of_unknown_length_is_refused_with_its_remedy():
+def test_a_model_that_takes_any_length_asks_for_one_where_it_has_to():
     x = L.Input((None, A), name="dna")
-    model = keras.Model(x, L.Conv1D(2, 3, padding="same")(x))
-    with pytest.raises(ModelError, match=r"Input 'dna' has shape \(N, None, 4\), of unknown length.*Wrap the model"):
-        FastISM(model)
-    fixed = keras.Input((LENGTH, A))
-    assert FastISM(keras.Model(fixed, model(fixed)), jit=JIT)(X).shape == (N, LENGTH, LENGTH, 2), "the remedy works"
+    ism = FastISM(keras.Model(x, L.Conv1D(2, 3, padding="same")(x)), jit=JIT)
+    assert ism(X).shape == (N, LENGTH, LENGTH, 2)
+    with pytest.raises(ValueError, match="takes sequences of any length; say for which with length="):
+        ism.explain()
+    assert ism.explain(length=30).length == 30
 
 
 def test_a_mutated_input_of_integers_is_refused_with_its_remedy():

@@ -76,7 +76,14 @@ def test_the_signature_of_version_0_5():
         ("test_correctness", True),
         ("batch_size", "auto"),
     ]
-    assert [p.name for p in parameters if p.kind is p.KEYWORD_ONLY] == ["batch_size", "jit", "strict"]
+    assert [p.name for p in parameters if p.kind is p.KEYWORD_ONLY] == [
+        "batch_size",
+        "jit",
+        "strict",
+        "channels",
+        "outputs",
+        "reduce",
+    ]
     call = inspect.signature(FastISM.__call__).parameters
     assert [(n, p.default) for n, p in call.items()][2:] == [("replace_with", 0), ("inp_batch", None)]
     test = inspect.signature(FastISM.test_correctness).parameters

@@ -26,7 +26,7 @@ class Combine(Step):
     def place(self, given: Given) -> Local:
         _check_shapes(given)
         uses = tuple(None if s is None else DELTA for s in given.spans)
-        return Local(union(given.windows), uses, DELTA)
+        return Local(union(given.windows, need=given.need), uses, DELTA)
 
     def run(self, at: At):
         span, total = at.local.span, None
@@ -52,7 +52,7 @@ class Concatenate(Step):
         if self.axis < 1:
             raise Refuse("it concatenates along the positions")
         uses = tuple(None if s is None else DELTA for s in given.spans)
-        return Local(union(given.windows), uses, DELTA)
+        return Local(union(given.windows, need=given.need), uses, DELTA)
 
     def run(self, at: At):
         span, runtime, parts = at.local.span, at.runtime, []

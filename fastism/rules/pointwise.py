@@ -76,7 +76,7 @@ class Pointwise(Step):
                 raise Refuse("its inputs have different ranks")
             if not shape or (span is None and shape[0] not in (1, length)):
                 raise Refuse("its inputs have different lengths")
-        span = union(given.windows)
+        span = union(given.windows, need=given.need)
         moved = [s is not None and not _same_frame(s, span) for s in given.spans]
         uses = tuple(None if s is None else DELTA if m else VALUE for s, m in zip(given.spans, moved, strict=True))
         taps = tuple(t for t, s, m in zip(given.inputs, given.spans, moved, strict=True) if m or s is None)

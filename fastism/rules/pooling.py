@@ -72,9 +72,9 @@ class MaxPool(Pool):
             value, reference = ops.where(ok, value, low), ops.where(ok, reference, low)
         value = self._fold(value, out.width, ops.maximum)
         reference = self._fold(reference, out.width, ops.maximum)
-        if out.hangs:
+        if out.hangs:  # what is not there becomes 0: the filling is finite, but what a later layer makes of it is not
             ok = kernels.inside(runtime.start(out), out.width, out.length, len(value.shape))
-            value = ops.where(ok, value, reference)
+            value, reference = (ops.where(ok, v, ops.zeros((), v.dtype)) for v in (value, reference))
         return at.out(value=value, reference=reference)
 
 

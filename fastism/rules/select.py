@@ -80,7 +80,7 @@ class Select(Step):
     def place(self, given: Given) -> Local:
         changed = [(m, s) for m, s in zip(self.moves, given.spans, strict=True) if s is not None]
         spans = [through(m.geometry, s, given.out_shape[0], need=given.need) for m, s in changed]
-        out = union(spans)
+        out = union(spans, need=given.need)
         frames = [self._frame(m, s, out) for m, s in changed]
         uses = tuple(None if s is None else DELTA for s in given.spans)
         return Local(out, uses, DELTA, frames=tuple(frames))
