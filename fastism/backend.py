@@ -125,6 +125,13 @@ def _without_gradients(fn: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def with_autograph(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """``fn`` of nested TensorFlow tensors, run so that in a graph Python may branch on tensors, as in Keras 2's own."""
+    import tensorflow as tf
+
+    return fn if tf.executing_eagerly() else tf.function(fn)
+
+
 def to_numpy(tensor: Any) -> np.ndarray:
     """A tensor of the backend (on any device, any float type) as a NumPy array."""
     return np.asarray(keras.ops.convert_to_numpy(tensor))

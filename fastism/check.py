@@ -61,11 +61,11 @@ def agrees_with_naive(
     fast = tree.flatten(ism(given if len(arrays) > 1 or graph.input_keys else arrays[0], replace_with))
     width = ranges[0][1] - ranges[0][0]
     content = np.broadcast_to(np.asarray(replace_with, arrays[at].dtype), arrays[at][0, :width, channels].shape)
-    references = predict(ism.model, graph, arrays)
+    references = predict(ism._keras3, graph, arrays)
     for p, (start, end) in enumerate(ranges):
         changed = [a.copy() for a in arrays]
         changed[at][:, start:end, channels] = content
-        for f, n, r in zip(fast, predict(ism.model, graph, changed), references, strict=True):
+        for f, n, r in zip(fast, predict(ism._keras3, graph, changed), references, strict=True):
             if not np.abs(f[:, p] - n).max() <= atol + 1e-4 * np.abs(n - r).max() + 1e-6 * np.abs(r).max():
                 return False  # also for NaN
     return True

@@ -116,6 +116,7 @@ class Graph:
         variables: Every variable of the model.
         input_keys: Those of a model whose inputs are a dictionary.
         output_structure: In which the outputs are handed back.
+        traced: Whether calls were found by tracing, which turns what is computed from weights into constants.
         finish: What makes the outputs of the model's own, where some were chosen or a function follows them.
     """
 
@@ -127,6 +128,7 @@ class Graph:
     input_keys: tuple[str, ...] | None
     output_structure: Any = field(repr=False)
     finish: Callable[[list[Any]], list[Any]] = field(default=list, repr=False)
+    traced: bool = False
 
     def shape(self, tensor: int) -> tuple[int | None, ...]:
         """Shape of a tensor without the batch axis."""
@@ -205,7 +207,7 @@ def settled(graph: Graph, shapes: Sequence[tuple[int, ...]] | None = None) -> Gr
     Raises:
         ModelError: If the model does not run on such inputs.
     """
-    shapes = [graph.shape(t) for t in graph.inputs] if shapes is None else shapes
+    sizes = [graph.shape(t) for t in graph.inputs] if shapes is None else list(shapes)
     dtypes = [graph.tensors[t].dtype for t in graph.inputs]
 
     def run(*inputs):
@@ -214,7 +216,7 @@ def settled(graph: Graph, shapes: Sequence[tuple[int, ...]] | None = None) -> Gr
             values.update(zip(call.outputs, call.evaluate([values[t] for t in call.inputs]), strict=True))
         return [values[t.id] for t in graph.tensors if t.id in values]
 
-    specs = [keras.KerasTensor((None, *s), dtype=d) for s, d in zip(shapes, dtypes, strict=True)]
+    specs = [keras.KerasTensor((None, *s), dtype=d) for s, d in zip(sizes, dtypes, strict=True)]
     try:
         found = iter(keras.src.backend.compute_output_spec(run, *specs))
     except Exception as error:
@@ -224,8 +226,8 @@ def settled(graph: Graph, shapes: Sequence[tuple[int, ...]] | None = None) -> Gr
     made = {*graph.inputs, *(t for c in graph.calls for t in c.outputs)}
     tensors = []
     for tensor in graph.tensors:
-        spec = next(found) if tensor.id in made else None
-        known = spec is not None and hasattr(spec, "shape")
+        spec: Any = next(found) if tensor.id in made else None
+        known = hasattr(spec, "shape")
         tensors.append(replace(tensor, shape=tuple(spec.shape[1:]), dtype=str(spec.dtype)) if known else tensor)
     return replace(graph, tensors=tuple(tensors))
 
@@ -252,23 +254,27 @@ def _functional(model: Any) -> Functional:
                 "is needed. Add keras.Input((length, alphabet)) as its first layer, or call it once on a batch."
             )
         if type(model).call is not keras.Sequential.call:
-            raise ModelError(_subclassed(model))
+            raise Subclassed(_subclassed(model))
         return inner
     if isinstance(model, Functional):
         if type(model).call is not Functional.call:
-            raise ModelError(_subclassed(model))
+            raise Subclassed(_subclassed(model))
         return model
     if isinstance(model, keras.Model):
-        raise ModelError(_subclassed(model))
+        raise Subclassed(_subclassed(model))
     if type(model).__module__.startswith(("tf_keras", "tensorflow.python.keras")):
         raise ModelError(
             f"The model is a {type(model).__name__} of Keras 2 ({type(model).__module__}); a Keras 3 model is needed. "
-            "Save it with model.save('model.h5') and load that with keras.models.load_model of Keras 3."
+            "FastISM takes it as it is; to read its graph, convert it with fastism.keras2.convert(model).model."
         )
     raise ModelError(
         f"The model is a {type(model).__name__}; a keras.Model made of inputs and outputs, or a built "
         "keras.Sequential, is needed."
     )
+
+
+class Subclassed(ModelError):
+    """The model defines its own ``call``, so Keras records no graph."""
 
 
 def _subclassed(model: Any) -> str:

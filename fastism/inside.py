@@ -17,7 +17,8 @@ import numpy as np
 from keras import ops, tree
 
 from fastism import backend
-from fastism.graph import Call, Graph, Ref, certain, inside
+from fastism.errors import ModelError
+from fastism.graph import Call, Graph, Ref, Subclassed, Tensor, certain, inside, read_model
 from fastism.plan import WINDOW, Plan
 
 #: Largest difference between a layer and its inside, as a share of the layer's largest output.
@@ -26,6 +27,89 @@ TOLERANCE = {"float64": 1e-9, "float32": 2e-5}
 
 class NotOpened(Exception):
     """A call cannot be replaced by what is inside it; the message says why."""
+
+
+def read(model: Any) -> Graph:
+    """The graph of a model; of one that defines its own ``call``, what that does with symbolic tensors.
+
+    Raises:
+        ModelError: As :func:`fastism.graph.read_model`, and if the ``call`` cannot be traced.
+    """
+    try:
+        return read_model(model)
+    except Subclassed as refused:
+        try:
+            return _traced(model)
+        except NotOpened as reason:
+            raise ModelError(f"{refused} (FastISM tried to trace call() itself: {reason}.)") from reason
+
+
+def _traced(model: Any) -> Graph:
+    """The graph of a model whose ``call`` takes tensors in one argument."""
+    shapes = _input_shapes(model)
+    dtype = model.compute_dtype if "float" in str(model.compute_dtype) else keras.config.floatx()
+    tensors = [Tensor(i, f"input_{i}", shape, dtype) for i, shape in enumerate(shapes)]
+    refs = [Ref(t.id) for t in tensors]
+    one = len(refs) == 1 and not _takes_list(model)
+    try:
+        calls, made, outputs = inside(
+            model,
+            (refs[0] if one else refs,),
+            {},
+            {t.id: t for t in tensors},
+            calls=Counter(),
+            first=len(tensors),
+            prefix="",
+        )
+    except Exception as error:
+        raise NotOpened(f"it failed with {type(error).__name__}: {error}") from error
+    if any(not isinstance(o, Ref) for o in outputs):
+        raise NotOpened("an output is a constant")
+    graph = Graph(
+        calls=_numbered(calls),
+        tensors=(*tensors, *made),
+        inputs=tuple(t.id for t in tensors),
+        outputs=tuple(o.id for o in outputs),
+        variables=tuple(model.variables),
+        input_keys=None,
+        output_structure=[None] * len(outputs) if len(outputs) > 1 else None,
+        traced=True,
+    )
+    if all(None not in s for s in shapes):
+        _verify_model(model, graph, one)
+        return certain(graph)
+    return graph
+
+
+def _input_shapes(model: Any) -> list[tuple[int | None, ...]]:
+    """Shapes that the model was built for, without batch axis."""
+    given = getattr(model, "_inputs", None) or getattr(model, "inputs", None)
+    if given:
+        return [tuple(t.shape[1:]) for t in tree.flatten(given)]
+    noted = getattr(model, "_build_shapes_dict", None) or {}
+    shapes = list(noted.values())
+    if len(shapes) != 1:
+        raise NotOpened("it was never called, so the shape of its input is not known; call it once on a batch")
+    (shape,) = shapes
+    if isinstance(shape, list) or (isinstance(shape, tuple) and shape and isinstance(shape[0], tuple | list)):
+        return [tuple(s[1:]) for s in shape]
+    return [tuple(shape[1:])]
+
+
+def _takes_list(model: Any) -> bool:
+    shapes = list((getattr(model, "_build_shapes_dict", None) or {}).values())
+    return bool(shapes) and isinstance(shapes[0], list)
+
+
+def _verify_model(model: Any, graph: Graph, one: bool) -> None:
+    rng = np.random.default_rng(0)
+    arrays = [ops.convert_to_tensor(rng.normal(size=(2, *graph.shape(t))), dtype="float32") for t in graph.inputs]
+    wanted = tree.flatten(model(arrays[0] if one else arrays, training=False))
+    values = dict(zip(graph.inputs, arrays, strict=True))
+    for call in graph.calls:
+        values.update(zip(call.outputs, call.evaluate([values[t] for t in call.inputs]), strict=True))
+    for want, out in zip(wanted, graph.outputs, strict=True):
+        _same(want, values[out])
 
 
 def opened(graph: Graph, make: Callable[[Graph, Mapping[str, str]], Plan]) -> Plan:
@@ -40,22 +124,34 @@ def opened(graph: Graph, make: Callable[[Graph, Mapping[str, str]], Plan]) -> Pl
     """
     closed: dict[str, str] = {}
     plan = make(graph, closed)
-    while True:
-        candidates = [g.wired.call for g in plan.gaps if g.wired.step is None and g.wired.call.name not in closed]
-        candidates = [c for c in candidates if isinstance(c.op, keras.Layer) and not _named(plan, c)]
-        if not candidates:
-            return make(graph, closed) if closed else plan
-        call = candidates[0]
+    while candidates := _closed_gaps(plan, closed):
         try:
-            further = open_call(graph, call)
+            graph, plan = _opened_where_it_helps(graph, candidates[0], make, closed)
         except NotOpened as reason:
-            closed[call.name] = str(reason)
-            continue
-        better = make(further, closed)
-        if _stays_local(better, f"{call.name}/"):
-            graph, plan = further, better
-        else:
-            closed[call.name] = "nothing inside it stays local"
+            closed[candidates[0].name] = str(reason)
+    return make(graph, closed) if closed else plan
+
+
+def _opened_where_it_helps(graph: Graph, call: Call, make: Any, closed: dict[str, str]) -> tuple[Graph, Plan]:
+    """Open a call, and what is in its way inside it, until something there stays local."""
+    prefix = f"{call.name}/"
+    graph = open_call(graph, call)
+    plan = make(graph, closed)
+    while not _stays_local(plan, prefix):
+        further = [c for c in _closed_gaps(plan, closed) if c.name.startswith(prefix)]
+        if not further:
+            raise NotOpened("nothing inside it stays local")
+        try:
+            graph, plan = _opened_where_it_helps(graph, further[0], make, closed)
+        except NotOpened as reason:
+            closed[further[0].name] = str(reason)
+    return graph, plan
+
+
+def _closed_gaps(plan: Plan, closed: Mapping[str, str]) -> list[Call]:
+    """The layers at which windows end for want of a rule, and which were not tried yet."""
+    ends = [g.wired.call for g in plan.gaps if g.wired.step is None]
+    return [c for c in ends if c.name not in closed and isinstance(c.op, keras.Layer) and not _named(plan, c)]
 
 
 def _named(plan: Plan, call: Call) -> bool:
@@ -141,8 +237,8 @@ def extended(graph: Graph, function: Callable[..., Any], what: str) -> Graph:
 
 def frozen(graph: Graph) -> tuple[Any, ...]:
     """Variables that were turned into constants when insides were traced: a change of these asks for a new trace."""
-    arguments = (leaf for c in graph.calls if "/" in c.name for leaf in tree.flatten((c.args, c.kwargs)))
-    if any(keras.ops.is_tensor(leaf) for leaf in arguments):
+    arguments = (leaf for c in graph.calls for leaf in tree.flatten((c.args, c.kwargs)))
+    if graph.traced and any(keras.ops.is_tensor(leaf) for leaf in arguments):
         return graph.variables
     return ()
 
@@ -161,9 +257,9 @@ def _verify(graph: Graph, call: Call, calls: Sequence[Call], outputs: Sequence[A
         rng = np.random.default_rng(seed)
         given = {}
         for t in call.inputs:
-            shape, dtype = (2, *graph.shape(t)), graph.tensors[t].dtype
-            if None in shape:
+            if None in graph.shape(t):
                 raise NotOpened("a length is unknown")
+            shape, dtype = (2, *(int(n or 0) for n in graph.shape(t))), graph.tensors[t].dtype
             number = rng.normal(size=shape) if "float" in dtype else rng.integers(0, 2, shape)
             given[t] = ops.convert_to_tensor(number.astype(dtype if dtype != "bfloat16" else "float32"), dtype=dtype)
         wanted = call.evaluate([given[t] for t in call.inputs])
@@ -208,6 +304,7 @@ def _spliced(graph: Graph, call: Call, calls, tensors, becomes: Mapping[int, Any
         calls=_numbered(result),
         tensors=(*graph.tensors, *tensors),
         outputs=tuple(e.id for e in ends),
+        traced=True,
     )
 
 

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from fastism import backend, check, inputs
+from fastism import backend, check, inputs, keras2
 from fastism.draw import plot_graph, plot_plan
 from fastism.engine import Engine
 from fastism.errors import ModelError, UnsupportedLayerError
 from fastism.explain import Explanation, explain
-from fastism.graph import Graph, chosen, read_model, settled
-from fastism.inside import extended, frozen, opened, weights_hash
+from fastism.graph import Graph, chosen, settled
+from fastism.inside import extended, frozen, opened, read, weights_hash
 from fastism.mutations import Edits, replacements, substitutions
 from fastism.naive import Saturation
 from fastism.plan import make_plan, write_program
@@ -54,8 +54,9 @@ class FastISM:
 
     Args:
         model: A Keras 3 model: functional, Sequential, or subclassed if its ``call`` is made of layers and operations
-            of Keras. It is not modified, and weights that change later are respected. If it takes sequences of any
-            length, a plan is made for each length when it first comes.
+            of Keras; or a Keras 2 model (``tf_keras``), on the TensorFlow backend. It is not modified, and weights that
+            change later are respected. If it takes sequences of any length, a plan is made for each length when it
+            first comes.
         seq_input_idx: Which of ``model.inputs`` is mutated; it has shape (length, alphabet).
         change_ranges: ``(start, end)`` pairs of one width W to mutate, 0-based and half-open; by default every single
             position. They may overlap.
@@ -108,7 +109,7 @@ class FastISM:
         reduce: Callable[..., Any] | None = None,
     ):
         self.model = model
-        self._graph = read_model(model)
+        self._read()
         self._mutated = inputs.check_input_index(self._graph, seq_input_idx)
         length, size = self._graph.shape(self._mutated)
         self._length = None if length is None else int(length)
@@ -122,7 +123,6 @@ class FastISM:
         self._reduce = inputs.read_reduce(reduce)
         self._options: dict[str, Any] = {"batch_size": _batch_size(batch_size), "jit": _jit(jit)}
         self._strict, self._test = strict, test_correctness
-        self._prepared: dict[tuple[tuple[int | None, ...], ...], Prepared] = {}
         if all(None not in self._graph.shape(t) for t in self._graph.inputs):
             self._at(self._graph)
 
@@ -137,11 +137,22 @@ class FastISM:
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what is made from the model, and compiled, which is made again for a copy."""
-        return {k: v for k, v in vars(self).items() if k not in ("_graph", "_prepared")}
+        return {k: v for k, v in vars(self).items() if k not in ("_converted", "_graph", "_prepared")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._graph, self._prepared = read_model(self.model), {}
+        self._read()
+
+    def _read(self) -> None:
+        """Read the model's graph; a Keras 2 model is converted first."""
+        self._converted = keras2.convert(self.model) if keras2.is_keras2(self.model) else None
+        self._graph = read(self._keras3)
+        self._prepared: dict[tuple[tuple[int | None, ...], ...], Prepared] = {}
+
+    @property
+    def _keras3(self) -> Any:
+        """The model, or the Keras 3 model that stands for it."""
+        return self.model if self._converted is None else self._converted.model
 
     def __call__(self, x: Any = None, replace_with: Any = 0, *, inp_batch: Any = None) -> Any:
         """Predict each sequence with each of the ranges overwritten.
@@ -286,6 +297,8 @@ class FastISM:
 
     def _at(self, graph: Graph, arrays: Sequence[np.ndarray] = (), *, length: int | None = None) -> Prepared:
         """What is made for inputs of these lengths, made once and again where a layer was changed."""
+        if self._converted is not None and not self._converted.sync():
+            self._read()
         shapes = [graph.shape(t) for t in graph.inputs]
         if arrays:
             shapes = [tuple(a.shape[1:]) for a in arrays]
@@ -303,7 +316,7 @@ class FastISM:
 
     def _prepare(self, shapes: Sequence[tuple[int | None, ...]]) -> Prepared:
         """Make program and engine for the layers as they now are."""
-        graph = read_model(self.model)
+        graph = read(self._keras3)
         inputs.check_length(self._change_ranges, shapes[graph.inputs.index(self._mutated)][0])
         if self._outputs is not None:
             graph = chosen(graph, self._outputs)
@@ -331,7 +344,7 @@ class FastISM:
                 "Results are exact without strict=True too, only slower from there on."
             )
         if self._test:
-            check.self_check(prepared.engine, self.model, self._width, channels=self._channels)
+            check.self_check(prepared.engine, self._keras3, self._width, channels=self._channels)
 
     def _letters(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         """(N, L, A) the channels that are mutated."""

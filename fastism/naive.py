@@ -67,6 +67,7 @@ class NaiveISM:
         change_ranges: Half-open ``(start, end)`` ranges, all of one width W, each edited on its own. ``None``
             edits every single position.
         batch_size: Mutated sequences in one batch of ``model.predict``.
+        channels: Which channels of the mutated input are letters; all by default. The others keep their values.
 
     Raises:
         TypeError: If the model has no ``predict`` method or no symbolic inputs.
@@ -92,6 +93,7 @@ class NaiveISM:
         change_ranges: Sequence[tuple[int, int]] | None = None,
         *,
         batch_size: int = 128,
+        channels: Sequence[int] | slice | None = None,
     ) -> None:
         self.model = model
         self._inputs = _symbolic_inputs(model)
@@ -102,6 +104,7 @@ class NaiveISM:
                 f"Input {self.seq_input_idx} of the model has shape {shape}; sequences of shape "
                 "(N, length, alphabet) are mutated. Point seq_input_idx at another input."
             )
+        self._channels = _checked_channels(channels, shape[2])
         self.change_ranges = None if change_ranges is None else _checked_ranges(change_ranges, shape[1])
         fixed_batch, wanted = shape[0], _checked_batch_size(batch_size)
         self.batch_size = wanted if fixed_batch is None else int(fixed_batch)
@@ -127,7 +130,7 @@ class NaiveISM:
             ValueError: If shapes do not fit the model, or the sequences hold NaN.
         """
         arrays = self._checked_inputs(inp_batch if x is None else x)
-        sequences = arrays[self.seq_input_idx]
+        sequences = arrays[self.seq_input_idx][..., self._channels]
         _, length, alphabet = sequences.shape
         if self.change_ranges is None:
             starts, width = np.arange(length), 1
@@ -153,7 +156,7 @@ class NaiveISM:
             ValueError: If shapes do not fit the model, or the sequences hold NaN.
         """
         arrays = self._checked_inputs(x)
-        sequences = arrays[self.seq_input_idx]
+        sequences = arrays[self.seq_input_idx][..., self._channels]
         nothing = _plan_edits(sequences, np.empty(0, int), np.empty((1, 1, sequences.shape[2]), sequences.dtype))
         return _restore(self._predict_rows(arrays, nothing, progress=False), lambda rows: rows)
 
@@ -178,7 +181,7 @@ class NaiveISM:
                 NaN.
         """
         arrays = self._checked_inputs(x)
-        sequences = arrays[self.seq_input_idx]
+        sequences = arrays[self.seq_input_idx][..., self._channels]
         count, length, alphabet = sequences.shape
         first, stop = _checked_interval(start, end, length)
         letters = np.eye(alphabet, dtype=sequences.dtype)[:, None, :]  # (A, 1, A)
@@ -191,7 +194,7 @@ class NaiveISM:
 
     def _checked_inputs(self, x: Any) -> list[np.ndarray]:
         """Put the user's inputs in the order of ``model.inputs``, as NumPy arrays of the declared types."""
-        values = _ordered_inputs(x, self._inputs, _input_struct(self.model))
+        values = _ordered_inputs(x, self._inputs, _input_struct(self.model, self._inputs))
         arrays = []
         for index, (value, declared) in enumerate(zip(values, self._inputs, strict=True)):
             array = value if isinstance(value, np.ndarray) else np.asarray(keras.ops.convert_to_numpy(value))
@@ -217,7 +220,7 @@ class NaiveISM:
             for first in range(0, total, step):
                 rows = np.arange(first, min(first + step, total))
                 structure = self._predict_chunk(
-                    _build_inputs(arrays, self.seq_input_idx, edits, self._padded(rows, total))
+                    _build_inputs(arrays, self.seq_input_idx, edits, self._padded(rows, total), self._channels)
                 )
                 leaves = [np.asarray(leaf) for leaf in keras.tree.flatten(structure)]
                 if not whole:
@@ -242,7 +245,7 @@ class NaiveISM:
         return rows
 
     def _predict_chunk(self, arrays: list[np.ndarray]) -> Any:
-        structured = keras.tree.pack_sequence_as(_input_struct(self.model), arrays)
+        structured = keras.tree.pack_sequence_as(_input_struct(self.model, self._inputs), arrays)
         predicted = self.model.predict(structured, batch_size=self.batch_size, verbose=0)
         for leaf in keras.tree.flatten(predicted):
             if np.ndim(leaf) == 0 or len(leaf) != len(arrays[0]):
@@ -273,7 +276,9 @@ def _plan_edits(sequences: np.ndarray, starts: np.ndarray, replacements: np.ndar
     return _Edits(sequence_of, starts[place_of], choice_of, replacements, source)
 
 
-def _build_inputs(arrays: list[np.ndarray], seq_input_idx: int, edits: _Edits, rows: np.ndarray) -> list[np.ndarray]:
+def _build_inputs(
+    arrays: list[np.ndarray], seq_input_idx: int, edits: _Edits, rows: np.ndarray, channels: np.ndarray
+) -> list[np.ndarray]:
     """Copy the inputs of the given rows (references first, then edits) and write the edits in."""
     count = len(arrays[0])
     mutated = np.flatnonzero(rows >= count)
@@ -282,7 +287,8 @@ def _build_inputs(arrays: list[np.ndarray], seq_input_idx: int, edits: _Edits, r
     sequence_of[mutated] = edits.sequence[edit]
     built = [array[sequence_of] for array in arrays]
     positions = edits.start[edit][:, None] + np.arange(edits.replacements.shape[1])  # (rows, W)
-    built[seq_input_idx][mutated[:, None], positions] = edits.replacements[edits.choice[edit]]
+    where = (mutated[:, None, None], positions[:, :, None], channels)
+    built[seq_input_idx][where] = edits.replacements[edits.choice[edit]]
     return built
 
 
@@ -294,19 +300,23 @@ def _restore(predicted: Any, take: Any) -> Any:
 
 def _symbolic_inputs(model: Any) -> list[Any]:
     inputs = getattr(model, "inputs", None)
+    if hasattr(model, "predict") and not inputs:  # a subclassed model knows the shapes that it was called with
+        shapes = list((getattr(model, "_build_shapes_dict", None) or {}).values())
+        if len(shapes) == 1 and isinstance(shapes[0], tuple) and len(shapes[0]) > 1:
+            inputs = [keras.KerasTensor((None, *shapes[0][1:]), name="x")]
     if not hasattr(model, "predict") or not inputs:
         raise TypeError(
             f"The model is a {type(model).__name__} without symbolic inputs; a built Functional or "
-            "Sequential Keras model is accepted. Call a subclassed model on keras.Input tensors and wrap "
-            "the result in keras.Model."
+            "Sequential Keras model, or a subclassed one that was called on a batch, is accepted. Call a subclassed "
+            "model on keras.Input tensors and wrap the result in keras.Model."
         )
     return list(inputs)
 
 
-def _input_struct(model: Any) -> Any:
+def _input_struct(model: Any, inputs: Sequence[Any]) -> Any:
     """The structure (tensor, list, tuple or dict) in which the model takes its inputs."""
-    if isinstance(model, keras.Sequential):
-        return model.inputs[0]
+    if isinstance(model, keras.Sequential) or not getattr(model, "inputs", None):
+        return inputs[0]
     return model.input
 
 
@@ -403,6 +413,20 @@ def _checked_batch_size(batch_size: Any) -> int:
         auto = " Only FastISM chooses it by itself; leave it out for 128." if isinstance(batch_size, str) else ""
         raise ValueError(f"batch_size is {batch_size!r}; the number of sequences in a batch, at least 1.{auto}")
     return size
+
+
+def _checked_channels(channels: Any, size: int) -> np.ndarray:
+    """Indices of the channels that are letters."""
+    every = list(range(size))
+    if channels is None:
+        return np.array(every)
+    try:
+        listed = every[channels] if isinstance(channels, slice) else [operator.index(c) for c in channels]
+    except TypeError:
+        listed = []
+    if not listed or not set(listed) <= set(every) or len(set(listed)) < len(listed):
+        raise ValueError(f"channels is {channels!r}; a slice or a list of different numbers below {size} is accepted.")
+    return np.array(listed)
 
 
 def _checked_interval(start: Any, end: Any, length: int) -> tuple[int, int]:

@@ -7,7 +7,7 @@ computed at once for every place an edit can be, and widths are found by looking
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -133,7 +133,15 @@ class _Ranges:
         return np.minimum(first, np.maximum(end, 0)), np.maximum(end, 0)
 
 
-Geometry = Slide | Spread | Identity | Index
+@dataclass(frozen=True)
+class Ways:
+    """A map of positions made of two functions of intervals."""
+
+    forward: Callable[[Ints, Ints], tuple[Ints, Ints]]
+    backward: Callable[[Ints, Ints], tuple[Ints, Ints]]
+
+
+Geometry = Slide | Spread | Identity | Index | Ways
 
 
 def same_padding(length: int, kernel: int, stride: int, dilation: int = 1) -> int:

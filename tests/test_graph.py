@@ -267,7 +267,9 @@ def test_training_recorded_in_a_nested_call_is_refused():
 
 def test_models_of_keras_2_are_refused_with_a_remedy():
     old = type("Functional", (), {"__module__": "tf_keras.src.engine.functional"})
-    with pytest.raises(ModelError, match=r"Functional of Keras 2 \(tf_keras.*a Keras 3 model is needed\. Save it"):
+    with pytest.raises(
+        ModelError, match=r"Functional of Keras 2 \(tf_keras.*a Keras 3 model is needed\. FastISM takes it"
+    ):
         read_model(old())
 
 

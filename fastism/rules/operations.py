@@ -396,4 +396,5 @@ def _example(name: str) -> Callable[..., Any]:
         "flip": lambda a: function(a, axis=1),
         "one_hot": lambda a: function(a, 3),
     }
-    return extra.get(name, function)
+    found = extra.get(name)
+    return function if found is None else found

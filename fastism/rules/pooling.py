@@ -12,7 +12,7 @@ from fastism import backend, kernels
 from fastism.graph import Call, Graph
 from fastism.rules.registry import rule
 from fastism.rules.step import DELTA, VALUE, At, Given, Local, Lowered, Refuse, Step, Tensor, only
-from fastism.window import Ints, Slide, Span, same_padding, through
+from fastism.window import Ints, Slide, Span, Ways, same_padding, through
 
 FAMILY = "pooling"
 
@@ -157,7 +157,7 @@ class AdaptivePool(Step):
 
     def place(self, given: Given) -> Local:
         span = only(given.spans)
-        out = through(_Ways(self.forward, self.backward), span, given.out_shape[0], need=given.need)
+        out = through(Ways(self.forward, self.backward), span, given.out_shape[0], need=given.need)
         start = np.clip(out.start, 0, len(self.first) - out.width)
         out = Span(start, out.width, out.lo, out.hi, out.length)
         first, end = self.backward(start, start + out.width)
@@ -188,13 +188,6 @@ class AdaptivePool(Step):
             part = ops.where(ok, kernels.pick(x, first + j), nothing)
             total = part if total is None else op(total, part)
         return total
-
-
-class _Ways:
-    """A map of positions made of two functions."""
-
-    def __init__(self, forward: Any, backward: Any):
-        self.forward, self.backward = forward, backward
 
 
 @rule(layers.MaxPooling1D, family=FAMILY, note="any pool size, stride, padding")

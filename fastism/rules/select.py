@@ -240,7 +240,7 @@ def _move(number: Ints, shape: Shape) -> Move:
     length, each = shape[0], math.prod(shape[1:])
     number = number.reshape(len(number), -1)  # (T_out, values)
     read = number > 0
-    rows, columns = read.any(axis=1), read.any(axis=0)
+    rows, columns = np.asarray(read.any(axis=1)), np.asarray(read.any(axis=0))
     source, channels = np.full(len(rows), -1), np.full(len(columns), -1)
     if rows.any():
         inner = number[np.ix_(rows, columns)] - 1

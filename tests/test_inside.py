@@ -1,0 +1,321 @@
+"""Looking inside layers and models; models of any length; some channels, some outputs, functions of them."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+from keras import ops, tree
+from oracle import overwritten, predict, saturated, share_of_effect
+
+from fastism import FastISM, ModelError, NaiveISM
+from fastism.testing import randomize
+
+JIT = keras.backend.backend() == "jax"
+FLOAT = keras.config.floatx()
+LENGTH = 40
+RNG = np.random.default_rng(0)
+X = np.eye(4)[RNG.integers(4, size=(2, LENGTH))].astype(FLOAT)
+
+
+def agree(fast, naive, reference, tolerance=1e-3):
+    for f, n, r in zip(*[tree.flatten(t) for t in (fast, naive, reference)], strict=True):
+        error, effect = share_of_effect(np.asarray(f), n, r)
+        assert effect > 1e-6
+        assert error <= tolerance
+
+
+def exact(model, x=X, **options):
+    """FastISM of a model, after it agreed with brute force."""
+    randomize(model)
+    ism = FastISM(model, test_correctness=False, jit=JIT, **options)
+    agree(ism.saturate(x).mutant, saturated(model, [x], 0), predict(model, [x]))
+    return ism
+
+
+def states(ism, **where):
+    return {row.call: row.state for row in ism.explain(**where).rows}
+
+
+class AttentionPool(L.Layer):
+    """Two positions to one, by weights that depend on them; uses a value computed from a weight."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], shape[-1]), name="kernel")
+
+    def call(self, x):
+        _, length, channels = x.shape
+        pairs = ops.reshape(x, (-1, length // 2, 2, channels))
+        weights = ops.softmax(ops.matmul(pairs, ops.transpose(self.kernel)), axis=2)
+        return ops.sum(pairs * weights, axis=2)
+
+
+class Residual(L.Layer):
+    """A layer made of layers."""
+
+    def __init__(self, filters, **kwargs):
+        super().__init__(**kwargs)
+        self.norm = L.BatchNormalization()
+        self.conv = L.Conv1D(filters, 3, padding="same")
+        self.drop = L.Dropout(0.3)
+
+    def call(self, x, training=False):
+        return x + self.drop(self.conv(ops.gelu(self.norm(x, training=training))), training=training)
+
+
+def stack(*layers, length=LENGTH):
+    x = y = keras.Input((length, 4))
+    for layer in layers:
+        y = layer(y)
+    return keras.Model(x, y)
+
+
+# ------------------------------------------------------------------------------------------ layers
+
+
+def test_a_layer_made_of_layers_is_opened():
+    ism = exact(stack(L.Conv1D(6, 5, padding="same"), Residual(6, name="block"), L.Conv1D(2, 3)))
+    found = states(ism)
+    assert len([c for c in found if c.startswith("block/")]) > 3
+    assert set(found.values()) == {"window"}
+
+
+def test_a_layer_that_is_called_twice_is_opened_twice():
+    block = Residual(6, name="block")
+    ism = exact(stack(L.Conv1D(6, 5, padding="same"), block, block))
+    assert len([c for c in states(ism) if c.startswith("block#2/")]) > 2
+
+
+def test_a_layer_inside_a_layer_is_opened():
+    class Outer(L.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.inner = AttentionPool(name="inner")
+
+        def call(self, x):
+            return ops.relu(self.inner(x)) + 0.5
+
+    ism = exact(stack(L.Conv1D(6, 5, padding="same"), Outer(name="outer"), L.Flatten(), L.Dense(2)))
+    assert (
+        states(ism)["outer/inner/softmax" if "outer/inner/softmax" in states(ism) else _find(ism, "softmax")]
+        == "window"
+    )
+
+
+def _find(ism, part):
+    return next(c for c in states(ism) if part in c)
+
+
+def test_weights_that_became_constants_are_respected_when_they_change():
+    model = stack(L.Conv1D(6, 5, padding="same"), AttentionPool(name="pool"), L.Flatten(), L.Dense(2))
+    ism = exact(model)
+    assert set(states(ism).values()) <= {"window", "dense"}
+    before = ism(X)
+    model.get_layer("pool").kernel.assign(model.get_layer("pool").kernel * 2.0)
+    after = ism(X)
+    assert np.abs(after - before).max() > 1e-4
+    ranges = [(i, i + 1) for i in range(LENGTH)]
+    agree(after, overwritten(model, [X], 0, ranges, np.zeros((1, 4), FLOAT)), predict(model, [X]))
+
+
+def test_a_lambda_of_operations_is_opened():
+    ism = exact(stack(L.Conv1D(6, 5), L.Lambda(lambda t: t * ops.sigmoid(1.7 * t)), L.GlobalAveragePooling1D()))
+    assert all(s == "window" for c, s in states(ism).items() if "lambda" in c)
+
+
+def test_attention_is_opened_up_to_its_projections():
+    x = keras.Input((LENGTH, 4))
+    y = L.Conv1D(8, 5, padding="same")(x)
+    ism = exact(keras.Model(x, L.Dense(2)(L.MultiHeadAttention(2, 4, name="mha")(y, y))))
+    found = states(ism)
+    assert [found[f"mha/{n}"] for n in ("query", "key", "value")] == ["window"] * 3
+    assert found["mha/attention_output"] == "dense"
+
+
+class Deceitful(L.Layer):
+    """Does something else to symbolic tensors than to numbers."""
+
+    def call(self, x):
+        return ops.relu(x) if isinstance(x, keras.KerasTensor) else ops.flip(ops.relu(x), axis=1)
+
+
+class NumbersOnly(L.Layer):
+    def call(self, x):
+        if isinstance(x, keras.KerasTensor):
+            raise ValueError("numbers only")
+        return ops.relu(x)
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, x.dtype)
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (Deceitful(name="it"), "Deceitful has no rule; its inside does not give what the layer gives"),
+        (NumbersOnly(name="it"), "NumbersOnly has no rule; its inside cannot be traced (ValueError)"),
+        (L.GroupNormalization(2, name="it"), "GroupNormalization has no rule; its inside does not run (ValueError)"),
+    ],
+)
+def test_what_stays_closed_says_why_and_is_exact(layer, reason):
+    ism = exact(stack(L.Conv1D(6, 5), layer, L.GlobalMaxPooling1D()))
+    assert ism.explain().row("it").reason == reason
+
+
+def test_early_stop_layers_are_not_opened():
+    ism = exact(stack(L.Conv1D(6, 5, padding="same"), Residual(6, name="block")), early_stop_layers=["block"])
+    assert states(ism)["block"] == "dense"
+
+
+# ------------------------------------------------------------------------------------------ subclassed models
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = L.Conv1D(6, 5, padding="same"), L.Conv1D(6, 3, padding="same")
+        self.drop, self.head = L.Dropout(0.5), L.Dense(2)
+
+    def call(self, x, training=False):
+        y = self.first(x)
+        y = self.drop(ops.relu(y + self.second(y)), training=training)
+        return self.head(ops.mean(y, axis=1)), ops.sum(y, axis=-1)
+
+
+def test_a_subclassed_model_that_was_called_is_traced():
+    model = Subclassed()
+    model(X)
+    randomize(model)
+    ism = FastISM(model, jit=JIT)
+    fast, naive = ism(X), NaiveISM(model)(X)
+    agree(fast, naive, NaiveISM(model).reference(X))
+    assert "window" in states(ism).values()
+
+
+def test_a_subclassed_model_that_was_never_called_says_so():
+    with pytest.raises(ModelError, match="Subclassed, which defines its own call.*call it once on a batch"):
+        FastISM(Subclassed())
+
+
+def test_a_subclassed_model_that_cannot_be_traced_says_why():
+    class Odd(keras.Model):
+        def call(self, x):
+            return ops.convert_to_tensor(np.asarray(ops.convert_to_numpy(x)).sum(axis=1))
+
+    model = Odd()
+    model.build((None, LENGTH, 4))
+    model._build_shapes_dict = {"x": (None, LENGTH, 4)}
+    with pytest.raises(ModelError, match="FastISM tried to trace call\\(\\) itself: it failed with"):
+        FastISM(model)
+
+
+# ------------------------------------------------------------------------------------------ any length
+
+
+def test_a_model_of_any_length_takes_sequences_of_several():
+    block = Residual(6, name="block")
+    model = stack(L.Conv1D(6, 5, padding="same"), block, L.MaxPooling1D(2), L.Conv1D(3, 3), length=None)
+    randomize(model)
+    ism = FastISM(model, jit=JIT)
+    for length in (LENGTH, 27, LENGTH):
+        x = X[:, :length]
+        agree(ism.saturate(x).mutant, saturated(model, [x], 0), predict(model, [x]))
+        assert set(states(ism, length=length).values()) == {"window"}
+
+
+def test_ranges_of_a_model_of_any_length_are_checked_against_each():
+    model = randomize(stack(L.Conv1D(6, 5, padding="same"), L.GlobalMaxPooling1D(), length=None))
+    ism = FastISM(model, change_ranges=[(2, 5), (30, 33)], jit=JIT)
+    assert ism(X).shape == (2, 2, 6)
+    with pytest.raises(ValueError, match=r"\(30, 33\), out of range for length 20"):
+        ism(X[:, :20])
+
+
+# ------------------------------------------------------------------------------------------ outputs and channels
+
+
+def two_headed():
+    x = keras.Input((LENGTH, 4))
+    y = L.Conv1D(6, 5, padding="same", activation="relu")(x)
+    profile = L.Conv1D(3, 3, padding="same", name="profile")(y)
+    count = L.Dense(1, name="count")(L.LSTM(4, name="memory")(y))
+    return randomize(keras.Model(x, [profile, count]))
+
+
+@pytest.mark.parametrize(("which", "kept"), [(0, [0]), ("count", [1]), ([1, 0], [1, 0]), ([-1], [1])])
+def test_some_outputs(which, kept):
+    model = two_headed()
+    ism = FastISM(model, outputs=which, jit=JIT)
+    naive, reference = saturated(model, [X], 0), predict(model, [X])
+    agree(ism.saturate(X).mutant, [naive[i] for i in kept], [reference[i] for i in kept])
+    assert ("memory" in states(ism)) == (1 in kept), "what only other outputs need is not computed"
+
+
+@pytest.mark.parametrize("which", ["other", 2, [], [0, 0], [0.5]])
+def test_outputs_that_are_not_there(which):
+    with pytest.raises(ValueError, match="outputs .*; an index from 0 to 1, a name of"):
+        FastISM(two_headed(), outputs=which)
+
+
+def test_a_function_of_the_outputs_becomes_part_of_the_model():
+    model = two_headed()
+
+    def log_total(outputs):
+        profile, count = outputs
+        return {"total": ops.logsumexp(profile, axis=1), "count": count}
+
+    ism = FastISM(model, reduce=log_total, jit=JIT)
+    fast = ism.saturate(X).mutant
+    profile, count = saturated(model, [X], 0)
+    assert fast["total"].shape == (2, LENGTH, 4, 3)
+    np.testing.assert_allclose(fast["total"], np.log(np.exp(profile).sum(3)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(fast["count"], count, rtol=1e-4, atol=1e-5)
+    assert "window alone" in next(r.reason for r in ism.explain().rows if r.kind == "Logsumexp")
+
+
+def test_reduce_and_outputs_together():
+    model = two_headed()
+    ism = FastISM(model, outputs="profile", reduce=lambda p: ops.mean(p, axis=(1, 2)), jit=JIT)
+    np.testing.assert_allclose(ism(X), NaiveISM(model)(X)[0].mean((2, 3)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("reduce", "error"),
+    [
+        ("sum", r"reduce is 'sum'; a function of the model's outputs"),
+        (lambda y: np.sum(np.asarray(y)), "reduce failed on the model's outputs"),
+        (lambda y: 3.0, "reduce gives 3.0; tensors computed from the model's outputs"),
+    ],
+)
+def test_what_is_no_function_of_the_outputs(reduce, error):
+    with pytest.raises(TypeError, match=error):
+        FastISM(two_headed(), reduce=reduce)
+
+
+@pytest.mark.parametrize("channels", [[0, 1, 2, 3], slice(1, 5), [5, 0, 2]])
+def test_some_channels(channels):
+    x = y = keras.Input((LENGTH, 6))
+    y = L.Conv1D(6, 5, padding="same", activation="relu")(y)
+    model = randomize(keras.Model(x, L.Dense(2)(L.Flatten()(y))))
+    data = np.concatenate([X, RNG.normal(size=(2, LENGTH, 2)).astype(FLOAT)], axis=2)
+    fast, naive = (kind(model, channels=channels) for kind in (FastISM, NaiveISM))
+    a, b = fast.saturate(data), naive.saturate(data)
+    assert a.mutant.shape == b.mutant.shape
+    reference = predict(model, [data])[0]
+    agree(a.mutant, [b.mutant], [reference])
+    agree(fast(data), [naive(data)], [reference])
+    # the other channels keep their values
+    listed = list(range(6))[channels] if isinstance(channels, slice) else channels
+    by_hand = data.copy()
+    by_hand[:, 7, listed] = np.eye(len(listed))[1]
+    np.testing.assert_allclose(a.mutant[:, 7, 1], predict(model, [by_hand])[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [[], [0, 0], [6], ["a"], 3])
+def test_channels_that_are_not_there(channels):
+    x = keras.Input((LENGTH, 6))
+    model = keras.Model(x, L.Conv1D(2, 3)(x))
+    for kind in (FastISM, NaiveISM):
+        with pytest.raises(ValueError, match="channels is .*a slice or a list of different numbers"):
+            kind(model, channels=channels)
