@@ -94,20 +94,18 @@ def operations() -> list[str]:
 # ------------------------------------------------------------------------------------------ what goes dense
 
 
-class Rolled(layers.Conv1D):
-    """A subclass that computes something else than its parent."""
+class Sorted(layers.Layer):
+    """A layer of somebody's own that takes numbers only."""
 
     def call(self, inputs: Any) -> Any:
-        """The parent's output, rolled."""
-        return ops.roll(super().call(inputs), 1, axis=1)
+        """Positions in order of their values."""
+        if isinstance(inputs, keras.KerasTensor):
+            raise TypeError("numbers only")
+        return ops.sort(inputs, axis=1)
 
-
-class Shuffle(layers.Layer):
-    """A layer of somebody's own."""
-
-    def call(self, inputs: Any) -> Any:
-        """Positions in reverse order."""
-        return ops.flip(inputs, axis=1)
+    def compute_output_spec(self, inputs: Any) -> Any:
+        """As the input."""
+        return inputs
 
 
 def scaled_by_maximum(x: Any) -> Any:
@@ -136,14 +134,9 @@ CASES: tuple[tuple[str, Callable[[Any], Any], str], ...] = (
     ("a layer that mixes all positions", _attention, "nothing: everything changes"),
     ("a recurrent layer", one(layers.LSTM(8, name="it")), "nothing: everything after the edit changes"),
     (
-        "a layer of your own",
-        one(Shuffle(name="it")),
-        "[add a rule](design.md#adding-a-rule), or write it with layers that have one",
-    ),
-    (
-        "a subclass with its own `call`",
-        one(Rolled(8, 5, name="it")),
-        "put what it adds into a second layer, or [add a rule](design.md#adding-a-rule)",
+        "a layer of your own that cannot be opened",
+        one(Sorted(name="it")),
+        "write it in `keras.ops`, or [register a rule](your-own-layers.md)",
     ),
     (
         "an activation function of your own",

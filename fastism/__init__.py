@@ -3,6 +3,7 @@
 from fastism.errors import MismatchError, ModelError, UnsupportedLayerError
 from fastism.ism import FastISM
 from fastism.naive import NaiveISM, Saturation
+from fastism.rules import register_rule, unregister_rule
 
 __version__ = "1.0.0"
 
@@ -14,4 +15,6 @@ __all__ = [
     "Saturation",
     "UnsupportedLayerError",
     "__version__",
+    "register_rule",
+    "unregister_rule",
 ]

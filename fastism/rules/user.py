@@ -1,0 +1,90 @@
+"""Rules that users register for their own layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from fastism.graph import Call, Graph, Ref
+from fastism.rules.framed import Framed, sliding
+from fastism.rules.pointwise import Pointwise
+from fastism.rules.registry import RULES, Rule, RuleFn
+from fastism.rules.step import Lowered, Refuse
+
+FAMILY = "yours"
+
+
+def register_rule(
+    layer: type,
+    rule: RuleFn | None = None,
+    *,
+    pointwise: bool = False,
+    kernel: int | Callable[[Any], int] | None = None,
+    stride: int | Callable[[Any], int] = 1,
+    dilation: int | Callable[[Any], int] = 1,
+    padding: str | int | Callable[[Any], str | int] = "valid",
+) -> None:
+    """Tell how a layer of your own moves a change, so that it need not be computed whole.
+
+    One of three ways: ``pointwise=True``, ``kernel=...``, or a full ``rule``. Whatever is declared, the self-check of
+    :class:`fastism.FastISM` compares with the layer and names it if it is wrong.
+
+    Args:
+        layer: The class; subclasses that override nothing are treated alike.
+        rule: A function of ``(call, graph)`` that gives :class:`fastism.rules.Lowered`, the steps of the call.
+        pointwise: Output position i depends on position i of the inputs alone, in the same way for every i.
+        kernel: Output position o depends on ``kernel`` input positions only, ``o * stride - padding + k * dilation``, in
+            the same way for every o; what it does at the ends of the sequence is its own business. A number, or a
+            function of the layer.
+        stride, dilation: As of a convolution; numbers, or functions of the layer.
+        padding: ``"valid"``, ``"same"``, ``"causal"``, or the number of positions put before the first; or a function
+            of the layer.
+
+    Raises:
+        TypeError: If ``layer`` is no class of layers or operations.
+        ValueError: If not exactly one of the three ways is chosen.
+
+    Example:
+        >>> import keras
+        >>> class Squared(keras.layers.Layer):
+        ...     def call(self, x):
+        ...         return x * x
+        >>> register_rule(Squared, pointwise=True)
+    """
+    if not (isinstance(layer, type) and issubclass(layer, keras.Operation)):
+        raise TypeError(f"layer is {layer!r}; a class of Keras layers (or operations) is accepted, not an instance.")
+    if (rule is not None) + bool(pointwise) + (kernel is not None) != 1:
+        raise ValueError("register_rule takes exactly one of pointwise=True, kernel=... and a rule.")
+    if rule is not None:
+        if not callable(rule):
+            raise TypeError(f"rule is {rule!r}; a function of (call, graph) is accepted.")
+        RULES[layer] = Rule(rule, FAMILY, "a rule of your own")
+    elif pointwise:
+        RULES[layer] = Rule(_pointwise, FAMILY, "declared pointwise")
+    else:
+
+        def windowed(call: Call, graph: Graph) -> Lowered:
+            if len(call.inputs) != 1 or not call.args or not isinstance(call.args[0], Ref):
+                raise Refuse("it is declared to slide, but takes several tensors")
+            length = graph.shape(call.inputs[0])[0] or 0
+            slide = sliding(call.op, length, kernel, stride, dilation, padding)
+            return Lowered([Framed(lambda x: call.evaluate([x])[0], slide)])
+
+        RULES[layer] = Rule(windowed, FAMILY, "declared to slide along positions")
+
+
+def unregister_rule(layer: type) -> None:
+    """Forget what :func:`register_rule` was told of a class.
+
+    Raises:
+        KeyError: If it was told nothing.
+    """
+    if layer not in RULES or RULES[layer].family != FAMILY:
+        raise KeyError(f"no rule was registered for {getattr(layer, '__name__', layer)!r}")
+    del RULES[layer]
+
+
+def _pointwise(call: Call, graph: Graph) -> Lowered:
+    return Lowered([Pointwise(lambda *values: call.evaluate(values)[0], elementwise=False)])
