@@ -184,7 +184,8 @@ class _Counts:
                 return DENSE, planned.reason
             if planned.local is not None and planned.local.gives == WHOLE:
                 return DENSE, "all of it changes; computed from the window alone"
-        return DENSE, ""
+        made_by = {t: c.name for c in self.plan.graph.calls for t in c.outputs}
+        return DENSE, f"its input is computed whole ({made_by.get(self.out, 'input')})"
 
     def _changed(self) -> tuple[Ints, Ints]:
         zero = np.zeros(self.starts, dtype=np.int64)
@@ -224,6 +225,10 @@ class _Counts:
                 minimal += np.where(reached, cost.full, 0)
                 ideal += np.where(reached, cost.full, 0)
                 performed += cost.full
+                continue
+            work = planned.wired.step.work(planned.given) if planned.wired.step is not None else None
+            if work is not None:
+                minimal, performed, ideal = minimal + work, performed + work, ideal + work
                 continue
             into = [s for s in planned.given.spans if s is not None]
             ideal += cost.per_input * np.max([s.changed() for s in into], axis=0)
@@ -283,6 +288,9 @@ def _estimate(call: Call, inputs: Sequence[tuple[int, ...]], outputs: Sequence[t
     if not isinstance(call.op, keras.Layer):
         if len(inputs) == 2 and type(call.op).__name__ == "Matmul":
             return float(math.prod(outputs[0]) * inputs[0][-1])
+        if type(call.op).__name__ == "DotProductAttention":
+            (queries, heads, size), (keys, _, _), (_, _, value) = inputs[0], inputs[1], inputs[-1]
+            return float(queries * keys * heads * (size + value))
         if len(inputs) == 2 and type(call.op).__name__ == "Einsum":
             return _of_einsum(call.op.subscripts, inputs)
         return 0.0

@@ -184,8 +184,9 @@ def write_program(
                 raise Refuse("it has several outputs")
         except Refuse as refusal:
             inputs = tuple(find(t) for t in call.inputs)
-            note = (closed or {}).get(call.name)
-            reason = f"{refusal}; {note}" if note else str(refusal)
+            note, reason = (closed or {}).get(call.name), str(refusal)
+            if note and ("has no rule" in reason or "overrides" in reason):
+                reason += f"; {note}"
             steps.append(Wired(call, None, inputs, call.outputs, reason=reason))
             continue
         first = tuple(find(t) for t in (call.inputs if lowered.inputs is None else lowered.inputs))

@@ -438,7 +438,7 @@ def operations():
     return keras.Model(x, ops.maximum(y, ops.square(y)) / 3.0)
 
 
-@design(dense={"lstm"})
+@design()
 def recurrent_tail():
     x = L.Input((18, 4))
     y = L.MaxPooling1D(2, name="pool")(L.Conv1D(5, 4, padding="same", activation="relu", name="conv")(x))
@@ -645,3 +645,25 @@ def strided_and_cropped():
     y = L.Conv1D(6, 5, strides=2, padding="same", activation="relu")(y)
     y = L.Conv1D(6, 5, dilation_rate=3, padding="same", activation="relu")(y)
     return keras.Model(x, L.Cropping1D((11, 13))(y))
+
+
+def _recurrent(make):
+    def build():
+        x = L.Input((26, 4))
+        y = L.MaxPooling1D(2)(L.Conv1D(5, 4, padding="same", activation="relu")(x))
+        return keras.Model(x, L.Dense(2)(make()(y)))
+
+    return build
+
+
+for _name, _make in {
+    "lstm_sequences": lambda: L.LSTM(4, return_sequences=True),
+    "lstm_backwards": lambda: L.LSTM(4, go_backwards=True, recurrent_activation="tanh"),
+    "gru_backwards_sequences": lambda: L.GRU(4, go_backwards=True, return_sequences=True),
+    "gru_before": lambda: L.GRU(4, reset_after=False, use_bias=False),
+    "simple_rnn": lambda: L.SimpleRNN(4, dropout=0.2, recurrent_dropout=0.2),
+    "bidirectional": lambda: L.Bidirectional(L.LSTM(4)),
+    "bidirectional_sequences": lambda: L.Bidirectional(L.GRU(4, return_sequences=True), merge_mode="ave"),
+    "bidirectional_product": lambda: L.Bidirectional(L.SimpleRNN(4, return_sequences=True), merge_mode="mul"),
+}.items():
+    DESIGNS[_name] = Design(_recurrent(_make))

@@ -149,7 +149,7 @@ def test_rules_are_found_by_class_and_described():
         ([L.Activation(ops.cumsum, name="it")], "activation 'cumsum' is not known to act on each position alone"),
         ([L.Permute((2, 1), name="it")], r"dims=(2, 1) moves the axis of positions"),
         ([L.Reshape((8, 6), name="it")], r"reshaping (12, 4) to (8, 6) does not keep positions together"),
-        ([L.LSTM(2, name="it")], "LSTM has no rule"),
+        ([L.LSTM(2, name="it", return_state=True)], "it gives its state too"),
         ([L.GroupNormalization(2, name="it")], "GroupNormalization has no rule"),
     ],
 )

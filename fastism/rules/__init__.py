@@ -1,6 +1,16 @@
 """How each layer moves a window of change: one table of rules, one file a family."""
 
-from fastism.rules import conv, merge, operations, pointwise, pooling, reduce, select, shape  # noqa: F401 (the table)
+from fastism.rules import (  # noqa: F401 (they fill the table)
+    conv,
+    merge,
+    operations,
+    pointwise,
+    pooling,
+    recurrent,
+    reduce,
+    select,
+    shape,
+)
 from fastism.rules.registry import RULES, Rule, lower, rule
 from fastism.rules.step import Lowered, Refuse, Step
 from fastism.rules.user import register_rule, unregister_rule

@@ -159,6 +159,10 @@ class Step:
         """Multiply-accumulates; none unless a subclass says so."""
         return Cost()
 
+    def work(self, given: Given) -> Ints | None:
+        """(S,) multiply-accumulates for every place of the edit, where they are no multiple of what changes."""
+        return None
+
 
 @dataclass(frozen=True)
 class Cost:

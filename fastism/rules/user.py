@@ -35,8 +35,8 @@ def register_rule(
         layer: The class; subclasses that override nothing are treated alike.
         rule: A function of ``(call, graph)`` that gives :class:`fastism.rules.Lowered`, the steps of the call.
         pointwise: Output position i depends on position i of the inputs alone, in the same way for every i.
-        kernel: Output position o depends on ``kernel`` input positions only, ``o * stride - padding + k * dilation``, in
-            the same way for every o; what it does at the ends of the sequence is its own business. A number, or a
+        kernel: Output position o depends on ``kernel`` input positions only, ``o * stride - padding + k * dilation``,
+            in the same way for every o; what it does at the ends of the sequence is its own business. A number, or a
             function of the layer.
         stride, dilation: As of a convolution; numbers, or functions of the layer.
         padding: ``"valid"``, ``"same"``, ``"causal"``, or the number of positions put before the first; or a function
