@@ -218,7 +218,10 @@ def settled(graph: Graph, shapes: Sequence[tuple[int, ...]] | None = None) -> Gr
 
     specs = [keras.KerasTensor((None, *s), dtype=d) for s, d in zip(sizes, dtypes, strict=True)]
     try:
-        found = iter(keras.src.backend.compute_output_spec(run, *specs))
+        if keras.backend.backend() == "torch":  # whose abstract tensors take half precision for float32
+            found = iter(run(*[keras.ops.zeros((1, *s.shape[1:]), dtype=s.dtype) for s in specs]))
+        else:
+            found = iter(keras.src.backend.compute_output_spec(run, *specs))
     except Exception as error:
         raise ModelError(
             f"The model does not run on inputs of shapes {[tuple(s.shape) for s in specs]}: {error}"
@@ -228,7 +231,11 @@ def settled(graph: Graph, shapes: Sequence[tuple[int, ...]] | None = None) -> Gr
     for tensor in graph.tensors:
         spec: Any = next(found) if tensor.id in made else None
         known = hasattr(spec, "shape")
-        tensors.append(replace(tensor, shape=tuple(spec.shape[1:]), dtype=str(spec.dtype)) if known else tensor)
+        if not known:
+            tensors.append(tensor)
+            continue
+        dtype = keras.backend.standardize_dtype(spec.dtype)
+        tensors.append(replace(tensor, shape=tuple(spec.shape[1:]), dtype=dtype))
     return replace(graph, tensors=tuple(tensors))
 
 

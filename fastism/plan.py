@@ -17,7 +17,7 @@ import numpy as np
 from fastism.graph import Call, Graph
 from fastism.rules import lower
 from fastism.rules.operations import register_operations
-from fastism.rules.pointwise import Affine, Pointwise
+from fastism.rules.pointwise import Affine, Pointwise, casting
 from fastism.rules.step import DELTA, VALUE, WHOLE, Given, Local, Refuse, Shape, Step
 from fastism.window import Ints, Span, edit_span, trimmed
 
@@ -192,6 +192,8 @@ def write_program(
         first = tuple(find(t) for t in (call.inputs if lowered.inputs is None else lowered.inputs))
         for output, chain in zip(call.outputs, chains, strict=True):
             inputs, real = first, [s for s in chain if not s.alias]
+            if not real and graph.tensors[inputs[0]].dtype != graph.tensors[output].dtype:
+                real = [casting(graph.tensors[output].dtype)]  # does nothing, but in another precision
             if not real:
                 alias[output] = inputs[0]
             for i, step in enumerate(real):

@@ -28,6 +28,12 @@ class Combine(Step):
         uses = tuple(None if s is None else DELTA for s in given.spans)
         return Local(union(given.windows, need=given.need), uses, DELTA)
 
+    def reads(self, index: int, lo: int, hi: int, given: Given) -> tuple[int, int]:
+        shape = given.shapes[index]
+        if shape and len(shape) != len(given.out_shape):
+            return 0, shape[0]  # its first axis is not that of the output's positions
+        return super().reads(index, lo, hi, given)
+
     def run(self, at: At):
         span, total = at.local.span, None
         for weight, window in zip(self.weights, at.windows, strict=True):

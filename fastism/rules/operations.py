@@ -14,7 +14,7 @@ from keras import ops, tree
 from fastism.graph import Call, Graph, Ref
 from fastism.rules.conv import convolution, depthwise, transposed
 from fastism.rules.merge import Combine, Concatenate
-from fastism.rules.pointwise import ELEMENTWISE, Affine, Linear, Pointwise
+from fastism.rules.pointwise import ELEMENTWISE, Affine, Linear, Pointwise, casting
 from fastism.rules.pooling import pooling
 from fastism.rules.reduce import REDUCERS, Rows
 from fastism.rules.registry import RULES, Rule, RuleFn, operation_class
@@ -149,7 +149,7 @@ def cast(call: Call, graph: Graph) -> Lowered:
     if source == target:
         return Lowered([Same()])
     if "float" in source and "float" in target:
-        return Lowered([Linear(lambda x: ops.cast(x, target), lambda x: ops.cast(x, target))])
+        return Lowered([casting(target)])
     return Lowered([Pointwise(lambda x: ops.cast(x, target))])
 
 

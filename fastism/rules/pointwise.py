@@ -82,6 +82,13 @@ class Pointwise(Step):
         taps = tuple(t for t, s, m in zip(given.inputs, given.spans, moved, strict=True) if m or s is None)
         return Local(span, uses, VALUE, taps=taps)
 
+    def reads(self, index: int, lo: int, hi: int, given: Given) -> tuple[int, int]:
+        shape = given.shapes[index]
+        mixes = self.channel_axis and len(shape) == 1
+        if shape and (mixes or (self.elementwise and len(shape) != len(given.out_shape))):
+            return 0, shape[0]  # its first axis is not that of the output's positions
+        return super().reads(index, lo, hi, given)
+
     def run(self, at: At):
         span = only([at.local.span])
         pairs = [self._input(at, i, span) for i in range(len(at.windows))]
@@ -152,6 +159,15 @@ class Linear(Step):
 
     def cost(self, given: Given) -> Cost:
         return Cost(self.macs * given.out_shape[0], self.macs, self.macs)
+
+
+def casting(dtype: str) -> Linear:
+    """A change of precision: the change is cast as it is."""
+
+    def cast(x: Tensor) -> Tensor:
+        return ops.cast(x, dtype)
+
+    return Linear(cast, cast)
 
 
 class Affine(Step):

@@ -12,10 +12,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from keras import layers, ops
+from keras import layers, ops, tree
 
 from fastism import backend, kernels
-from fastism.graph import Call, Graph
+from fastism.graph import Call, Graph, Ref
 from fastism.rules.registry import rule
 from fastism.rules.shape import Regroup
 from fastism.rules.step import DELTA, WHOLE, At, Given, Local, Lowered, Refuse, Same, Shape, Step, Tensor
@@ -170,6 +170,8 @@ def _chosen(delta: Tensor, channels: Ints | None, shape: Shape) -> Tensor:
 
 def select(call: Call, graph: Graph) -> Lowered:
     """The steps of an operation that only moves values, found by running it on numbered ones."""
+    if any(isinstance(leaf, Ref) for leaf in tree.flatten(call.args[1:])):
+        raise Refuse("an argument that says what it moves changes")
     shapes = [_known(graph.shape(t)) for t in call.inputs]
     sources = [_numbered(call, shapes, i) for i in range(len(shapes))]
     branches = []
