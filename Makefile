@@ -22,6 +22,8 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 demo: $(VENV)/.demo
 	$(BIN)/fastism demo
 
+# compiling takes most of the time of these tests: leave out what makes compiled code faster
+test: export XLA_FLAGS := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true
 test: lint
 	for backend in tensorflow jax torch; do \
 		echo "== KERAS_BACKEND=$$backend"; \
@@ -30,7 +32,8 @@ test: lint
 	for backend in tensorflow jax torch; do \
 		echo "== KERAS_BACKEND=$$backend, exactness in float64"; \
 		KERAS_BACKEND=$$backend FASTISM_TEST_FLOAT=float64 \
-			$(BIN)/python -m pytest $(PYTEST_ARGS) tests/test_exactness.py tests/test_model_exactness.py; \
+			$(BIN)/python -m pytest $(PYTEST_ARGS) tests/test_exactness.py tests/test_model_exactness.py \
+			tests/test_architectures.py; \
 	done
 
 lint: $(VENV)/.dev

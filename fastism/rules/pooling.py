@@ -177,6 +177,7 @@ class AdaptivePool(Step):
             count = ops.reshape(ops.cast(size, total.dtype), (-1, 1, out.width) + (1,) * (len(total.shape) - 3))
             return at.out(delta=total / count)
         reference = runtime.gather(at.given.inputs[0], frame)
+        reference = ops.broadcast_to(reference, (runtime.groups, *reference.shape[1:]))  # one row if it is whole
         low = kernels.lowest(reference.dtype)
         value = self._combined(delta + reference, first, size, low, ops.maximum)
         return at.out(value=value, reference=self._combined(reference, first, size, low, ops.maximum))
