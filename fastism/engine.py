@@ -64,6 +64,8 @@ class Engine:
         edits: Edits,
         results: Callable[[int, list[np.ndarray]], list[np.ndarray]],
         progress: Callable[[int], Any] | None = None,
+        *,
+        compact: bool = False,
     ) -> None:
         """Predict every edit.
 
@@ -73,6 +75,7 @@ class Engine:
             results: Called with the number of sequences done and the reference outputs (n, *output) of the next n;
                 gives the arrays, (cells, *output) over all sequences, already holding the reference, to write into.
             progress: Called with the number of variants done since the last call.
+            compact: The arrays hold windows of :meth:`window` only, for outputs of which a window changes.
         """
         n = len(inputs[0])
         batch = self._sequences_at_once(n, edits.width)
@@ -80,9 +83,9 @@ class Engine:
             end = min(first + batch, n)
             part = edits.of_sequences(first, end)
             taken = [_padded(x[first:end], batch) for x in inputs]
-            self._run_batch(taken, end - first, part, lambda refs, at=first: results(at, refs), progress)
+            self._run_batch(taken, end - first, part, lambda refs, at=first: results(at, refs), progress, compact)
 
-    def _run_batch(self, inputs, real: int, edits: Edits, results, progress) -> None:
+    def _run_batch(self, inputs, real: int, edits: Edits, results, progress, compact: bool) -> None:
         groups = group(edits)
         shape = self._shape(len(inputs[0]), groups, edits.width)
         plan = self.plan(shape.width, shape.reach)
@@ -100,7 +103,7 @@ class Engine:
             delta = _deltas(mutated, edits, sequence, start, edit)
             slots = plan.slot_table[:, start]
             answers = run(cache, sequence.astype(np.int32), slots, delta)
-            self._write(plan, answers, edit, start, edits, out)
+            self._write(plan, answers, edit, start, edits, out, compact)
             if progress is not None:
                 progress(int((edit >= 0).sum()))
 
@@ -178,11 +181,23 @@ class Engine:
 
     # ------------------------------------------------------------------ results
 
-    def _write(self, plan: Plan, answers, edit, start, edits: Edits, out: list[np.ndarray]) -> None:
+    def window(self, width: int, output: int) -> tuple[np.ndarray, int] | None:
+        """For every place of an edit, where the window of output number ``output`` begins, and its positions.
+
+        None where the whole output changes. The window lies within the output.
+        """
+        plan, tensor = self.plan(width), self.program.outputs[output]
+        if tensor not in plan.spans:
+            return None
+        span = plan.spans[tensor]
+        size = min(span.width, span.length)
+        return np.clip(span.start, 0, span.length - size), size
+
+    def _write(self, plan: Plan, answers, edit, start, edits: Edits, out: list[np.ndarray], compact: bool) -> None:
         """Put a chunk's answers into the results, at the positions that can differ from the reference only."""
         member = edit.ravel()
         starts = np.repeat(start, edit.shape[1])
-        for tensor, answer, target in zip(self.program.outputs, answers, out, strict=True):
+        for i, (tensor, answer, target) in enumerate(zip(self.program.outputs, answers, out, strict=True)):
             if tensor not in plan.reached:
                 continue
             keep = np.flatnonzero((member >= 0) & plan.reached[tensor][starts])
@@ -197,7 +212,11 @@ class Engine:
             where = span.start[at][:, None] + np.arange(span.width)  # (V, W)
             changed = (where >= span.lo[at][:, None]) & (where < span.hi[at][:, None])
             row, column = np.nonzero(changed)
-            target[cells[row], where[row, column]] += values[row, column].astype(target.dtype)
+            place = where[row, column]
+            begin = self.window(plan.width, i) if compact else None
+            if begin is not None:
+                place = place - begin[0][at[row]]
+            target[cells[row], place] += values[row, column].astype(target.dtype)
 
 
 def evaluate(wired: Wired, program: Program, whole: Callable[[int], Tensor]) -> dict[int, Tensor]:

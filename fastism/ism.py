@@ -6,9 +6,10 @@ import operator
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
+from keras import tree
 from tqdm.auto import tqdm
 
 from fastism import backend, check, inputs, keras2
@@ -21,6 +22,38 @@ from fastism.inside import extended, frozen, opened, read, weights_hash
 from fastism.mutations import Edits, replacements, substitutions
 from fastism.naive import Saturation
 from fastism.plan import make_plan, write_program
+
+
+class CompactSaturation(NamedTuple):
+    """Predictions for all substitutions, of which only the stretches that can change are kept.
+
+    Attributes:
+        reference: (N, *output) predictions of the sequences as they are.
+        window: (N, P, A, W, ...) the mutants' predictions in the output positions ``start[p]`` to ``start[p] + W``;
+            outside these they are the reference's. Whole outputs (N, P, A, *output) where an edit changes everything.
+        start: (P,) first output position of each window; zeros where the output is whole.
+
+    Each is a list or dict for a model with several outputs.
+    """
+
+    reference: Any
+    window: Any
+    start: Any
+
+    def expanded(self) -> Saturation:
+        """The same with whole outputs."""
+        shapes = [tree.flatten(part) for part in self]
+        full = []
+        for reference, window, start in zip(*shapes, strict=True):
+            n, p, a = window.shape[:3]
+            whole = np.broadcast_to(reference[:, None, None], (n, p, a, *reference.shape[1:])).copy()
+            if window.shape[3:] == reference.shape[1:]:
+                whole[:] = window
+            else:
+                for i, first in enumerate(start):
+                    whole[:, i, :, first : first + window.shape[3]] = window[:, i]
+            full.append(whole)
+        return Saturation(self.reference, tree.pack_sequence_as(self.reference, full))
 
 
 class Prepared:
@@ -179,17 +212,30 @@ class FastISM:
         _, mutant = self._run(prepared, arrays, edits, (len(ranges),), progress=False)
         return prepared.graph.restore_outputs(mutant)
 
-    def saturate(self, x: Any, start: int = 0, end: int | None = None, progress: bool = False) -> Saturation:
+    @overload
+    def saturate(
+        self, x: Any, start: int = ..., end: int | None = ..., progress: bool = ..., *, compact: Literal[False] = ...
+    ) -> Saturation: ...
+
+    @overload
+    def saturate(
+        self, x: Any, start: int = ..., end: int | None = ..., progress: bool = ..., *, compact: Literal[True]
+    ) -> CompactSaturation: ...
+
+    def saturate(
+        self, x: Any, start: int = 0, end: int | None = None, progress: bool = False, *, compact: bool = False
+    ) -> Saturation | CompactSaturation:
         """Predict each sequence with every letter at every position of ``[start, end)``.
 
         Args:
             x: As for a call.
             start, end: Stretch of positions, 0-based and half-open; the whole sequence by default.
             progress: Show a progress bar.
+            compact: Of outputs along the sequence, such as profiles, give only the stretch that each edit can change.
 
         Returns:
             :class:`Saturation`: ``reference`` (N, *output) and ``mutant`` (N, P, A, *output). The cell of a letter that
-            is there already holds the reference.
+            is there already holds the reference. With ``compact``, :class:`CompactSaturation`.
 
         Raises:
             ValueError, TypeError: If an argument does not fit the model.
@@ -199,8 +245,12 @@ class FastISM:
         sequences = self._letters(arrays)
         first, last = inputs.read_positions(start, end, sequences.shape[1])
         edits = substitutions(sequences, first, last)
-        reference, mutant = self._run(prepared, arrays, edits, (last - first, self._alphabet), progress=progress)
-        restore = prepared.graph.restore_outputs
+        restore, cells = prepared.graph.restore_outputs, (last - first, self._alphabet)
+        if compact:
+            windows = self._windows(prepared, np.arange(first, last))
+            reference, window = self._run(prepared, arrays, edits, cells, progress=progress, windows=windows)
+            return CompactSaturation(restore(reference), restore(window), restore([s for s, _ in windows]))
+        reference, mutant = self._run(prepared, arrays, edits, cells, progress=progress)
         return Saturation(restore(reference), restore(mutant))
 
     def test_correctness(self, batch_size: int = 10, replace_with: Any = 0, atol: float = 1e-6) -> bool:
@@ -346,15 +396,27 @@ class FastISM:
         if self._test:
             check.self_check(prepared.engine, self._keras3, self._width, channels=self._channels)
 
+    def _windows(self, prepared: Prepared, starts: np.ndarray) -> list[tuple[np.ndarray, int | None]]:
+        """For each output, (P,) where the window begins for single edits at ``starts``, and its positions or None."""
+        found = [prepared.engine.window(1, i) for i in range(len(prepared.graph.outputs))]
+        return [(np.zeros_like(starts), None) if w is None else (w[0][starts], w[1]) for w in found]
+
     def _letters(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         """(N, L, A) the channels that are mutated."""
         x = arrays[self._graph.inputs.index(self._mutated)]
         return x if self._channels is None else x[..., self._channels]
 
     def _run(
-        self, prepared: Prepared, arrays: list[np.ndarray], edits: Edits, cells: tuple[int, ...], *, progress: bool
+        self,
+        prepared: Prepared,
+        arrays: list[np.ndarray],
+        edits: Edits,
+        cells: tuple[int, ...],
+        *,
+        progress: bool,
+        windows: Sequence[tuple[np.ndarray, int | None]] = (),
     ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """References (N, *output) and results (N, *cells, *output) for each output."""
+        """References (N, *output) and results (N, *cells, *output) for each output, or windows of these."""
         edits = replace(edits, channels=self._channels)
         n, each = len(arrays[0]), int(np.prod(cells))
         references: list[np.ndarray] = []
@@ -363,14 +425,24 @@ class FastISM:
         def receive(first: int, outputs: list[np.ndarray]) -> list[np.ndarray]:
             if not references:
                 references.extend(np.empty((n, *o.shape[1:]), o.dtype) for o in outputs)
-                results.extend(np.empty((n * each, *o.shape[1:]), o.dtype) for o in outputs)
-            for reference, result, output in zip(references, results, outputs, strict=True):
+                sizes = [w for _, w in windows] or [None] * len(outputs)
+                results.extend(
+                    np.empty((n * each, *o.shape[1:]) if w is None else (n * each, w, *o.shape[2:]), o.dtype)
+                    for o, w in zip(outputs, sizes, strict=True)
+                )
+            for i, (reference, result, output) in enumerate(zip(references, results, outputs, strict=True)):
                 reference[first : first + len(output)] = output
-                result[first * each : (first + len(output)) * each] = np.repeat(output, each, axis=0)
+                part = result[first * each : (first + len(output)) * each]
+                size = windows[i][1] if windows else None
+                if size is not None:
+                    at = windows[i][0][:, None] + np.arange(size)  # (P, W)
+                    part[:] = np.repeat(output[:, at], each // len(at), axis=1).reshape(part.shape)
+                else:
+                    part[:] = np.repeat(output, each, axis=0)
             return results
 
         with tqdm(total=len(edits), unit="variants", desc="FastISM", disable=not progress) as bar:
-            prepared.engine.run(arrays, edits, receive, bar.update)
+            prepared.engine.run(arrays, edits, receive, bar.update, compact=bool(windows))
         return references, [r.reshape(n, *cells, *r.shape[1:]) for r in results]
 
 

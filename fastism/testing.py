@@ -120,7 +120,7 @@ def assert_matches_naive(
     from fastism.ism import FastISM  # the naive side must work without it
 
     fast_kwargs.setdefault("test_correctness", False)
-    naive = NaiveISM(model, seq_input_idx, change_ranges)
+    naive = NaiveISM(model, seq_input_idx, change_ranges, channels=fast_kwargs.get("channels"))
     fast = FastISM(model, seq_input_idx, change_ranges, **fast_kwargs)
     if saturate:
         (reference, expected), (fast_reference, actual) = naive.saturate(x), fast.saturate(x)

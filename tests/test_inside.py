@@ -319,3 +319,28 @@ def test_channels_that_are_not_there(channels):
     for kind in (FastISM, NaiveISM):
         with pytest.raises(ValueError, match="channels is .*a slice or a list of different numbers"):
             kind(model, channels=channels)
+
+
+# ------------------------------------------------------------------------------------------ compact results
+
+
+def test_compact_results_hold_what_changes():
+    x = keras.Input((LENGTH, 4))
+    y = L.Conv1D(6, 5, padding="same", activation="relu")(x)
+    profile = L.Conv1D(2, 3)(L.Cropping1D((9, 4))(y))
+    model = randomize(keras.Model(x, {"profile": profile, "count": L.Dense(1)(L.GlobalMaxPooling1D()(y))}))
+    ism = FastISM(model, jit=JIT)
+    small, whole = ism.saturate(X, 3, 35, compact=True), ism.saturate(X, 3, 35)
+    assert small.window["profile"].shape == (2, 32, 4, 7, 2)
+    assert small.start["profile"].shape == (32,)
+    assert small.window["count"].shape == (2, 32, 4, 1)
+    for name in ("profile", "count"):
+        np.testing.assert_array_equal(small.reference[name], whole.reference[name])
+        np.testing.assert_array_equal(small.expanded().mutant[name], whole.mutant[name])
+
+
+def test_compact_results_of_a_window_that_is_everything():
+    model = randomize(stack(L.Conv1D(3, 45, padding="same"), L.Conv1D(2, 45, padding="same")))
+    ism = FastISM(model, jit=JIT)
+    small = ism.saturate(X, compact=True)
+    np.testing.assert_array_equal(small.expanded().mutant, ism.saturate(X).mutant)

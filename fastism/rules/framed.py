@@ -91,9 +91,10 @@ def sliding(layer: Any, length: int, kernel: Any, stride: Any, dilation: Any, pa
     k, s, d = value(kernel, "kernel"), value(stride, "stride"), value(dilation, "dilation")
     pad = padding(layer) if callable(padding) else padding
     pads = {"valid": 0, "causal": (k - 1) * d, "same": same_padding(length, k, s, d)}
-    if not (pad in pads or (isinstance(pad, int) and pad >= 0)):
+    number = pads[pad] if isinstance(pad, str) and pad in pads else pad
+    if not isinstance(number, int) or number < 0:
         raise ValueError(
             f"padding of {type(layer).__name__} is {pad!r}; 'valid', 'same', 'causal', or the number of positions put "
             "before the first is accepted."
         )
-    return Slide(k, s, d, pads[pad] if isinstance(pad, str) else int(pad))
+    return Slide(k, s, d, number)
