@@ -116,7 +116,7 @@ class Graph:
         variables: Every variable of the model.
         input_keys: Those of a model whose inputs are a dictionary.
         output_structure: In which the outputs are handed back.
-        traced: Whether calls were found by tracing, which turns what is computed from weights into constants.
+        traced: Layers whose inside was found by tracing, which turns what is computed from weights into constants.
         finish: What makes the outputs of the model's own, where some were chosen or a function follows them.
     """
 
@@ -128,7 +128,7 @@ class Graph:
     input_keys: tuple[str, ...] | None
     output_structure: Any = field(repr=False)
     finish: Callable[[list[Any]], list[Any]] = field(default=list, repr=False)
-    traced: bool = False
+    traced: tuple[Any, ...] = ()
 
     def shape(self, tensor: int) -> tuple[int | None, ...]:
         """Shape of a tensor without the batch axis."""

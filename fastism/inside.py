@@ -78,7 +78,7 @@ def _traced(model: Any) -> Graph:
         variables=tuple(model.variables),
         input_keys=None,
         output_structure=[None] * len(outputs) if len(outputs) > 1 else None,
-        traced=True,
+        traced=(model,),
     )
     if all(None not in s for s in shapes):
         _verify_model(model, graph, one)
@@ -244,9 +244,9 @@ def extended(graph: Graph, function: Callable[..., Any], what: str) -> Graph:
 def frozen(graph: Graph) -> tuple[Any, ...]:
     """Variables that were turned into constants when insides were traced: a change of these asks for a new trace."""
     arguments = (leaf for c in graph.calls for leaf in tree.flatten((c.args, c.kwargs)))
-    if graph.traced and any(keras.ops.is_tensor(leaf) for leaf in arguments):
-        return graph.variables
-    return ()
+    if not graph.traced or not any(keras.ops.is_tensor(leaf) for leaf in arguments):
+        return ()
+    return tuple({id(v): v for layer in graph.traced for v in layer.variables}.values())
 
 
 def weights_hash(variables: Sequence[Any]) -> str:
@@ -312,7 +312,7 @@ def _spliced(graph: Graph, call: Call, calls, tensors, becomes: Mapping[int, Any
         calls=_numbered(result),
         tensors=(*graph.tensors, *tensors),
         outputs=tuple(e.id for e in ends),
-        traced=True,
+        traced=(*graph.traced, call.op),
     )
 
 

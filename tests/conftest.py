@@ -16,3 +16,18 @@ if FLOAT == "float64":
     from keras.src.backend.common import dtypes
 
     dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
+
+if keras.backend.backend() == "jax":
+    import itertools
+
+    import jax
+    import pytest
+
+    _tests = itertools.count(1)
+
+    @pytest.fixture(autouse=True)
+    def forget_compiled_functions():
+        """Now and then, so that two thousand tests fit into memory."""
+        yield
+        if next(_tests) % 40 == 0:
+            jax.clear_caches()
