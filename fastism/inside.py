@@ -178,6 +178,8 @@ def open_call(graph: Graph, call: Call) -> Graph:
     """
     if any(graph.tensors[t].masked for t in call.inputs):
         raise NotOpened("it receives a Keras mask")
+    if any(graph.tensors[t].masked for t in call.outputs):
+        raise NotOpened("its output carries a Keras mask")
     if "call" in vars(call.op):
         raise NotOpened("its call() was replaced")
     names = Counter(c.name for c in graph.calls)

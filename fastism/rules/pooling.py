@@ -210,6 +210,8 @@ def adaptive_pooling(call: Call, graph: Graph) -> Lowered:
     if call.op.data_format != "channels_last":
         raise Refuse("its data_format is 'channels_first'")
     mode = "max" if "Max" in type(call.op).__name__ else "average"
+    if mode == "max" and backend.name() == "jax":
+        raise Refuse("on JAX, Keras gives NaN for it")
     length, outputs = graph.shape(call.inputs[0])[0] or 0, graph.shape(call.outputs[0])[0] or 1
     return Lowered([AdaptivePool(length, outputs, mode)])
 
