@@ -1,4 +1,4 @@
-"""Half precision, mixed policies and layers of different dtypes: what the model itself gives, within its own rounding."""
+"""Half precision, mixed policies, layers of different dtypes: what the model itself gives, within its own rounding."""
 
 from __future__ import annotations
 
