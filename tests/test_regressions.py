@@ -169,3 +169,19 @@ def test_half_precision_runs(policy):
 
 def test_refusals_are_exceptions_of_the_rules_only():
     assert not issubclass(Refuse, ModelError)
+
+
+@pytest.mark.parametrize("norm", [L.BatchNormalization, L.LayerNormalization])
+def test_normalisation_after_maximum_pooling_at_the_ends(norm):
+    """Outputs of the pool that are not there held the lowest number, of which a normalisation made NaN."""
+    x = keras.Input((20, 4))
+    y = norm()(L.MaxPooling1D(2)(L.Conv1D(5, 5, padding="same")(x)))
+    matches(keras.Model(x, L.Conv1D(3, 3)(y)), [one_hot(2, 20)])
+
+
+def test_a_final_cast_is_kept():
+    """A linear activation of another dtype does nothing but cast; it was taken for nothing at all."""
+    x = keras.Input((20, 4))
+    y = L.Conv1D(5, 5, padding="same", dtype="mixed_float16")(x)
+    model = randomize(keras.Model(x, L.Activation("linear", dtype="float32")(y)))
+    assert FastISM(model)(one_hot(1, 20).astype("float32")).dtype == "float32"
