@@ -122,7 +122,7 @@ def _attention(x: Any) -> Any:
 
 
 def _masked(x: Any) -> Any:
-    return layers.ReLU(name="it")(layers.Masking()(x))
+    return layers.ReLU()(layers.Masking(name="it")(x))
 
 
 def _after(x: Any) -> Any:

@@ -286,7 +286,7 @@ def _estimate(call: Call, inputs: Sequence[tuple[int, ...]], outputs: Sequence[t
         maps = op.num_heads * (op.key_dim + (op.value_dim or op.key_dim)) * query[0] * value[0]
         return _of_weights(call.op, query[0]) + maps
     if not isinstance(call.op, keras.Layer):
-        if len(inputs) == 2 and type(call.op).__name__ == "Matmul":
+        if type(call.op).__name__ == "Matmul":
             return float(math.prod(outputs[0]) * inputs[0][-1])
         if type(call.op).__name__ == "DotProductAttention":
             (queries, heads, size), (keys, _, _), (_, _, value) = inputs[0], inputs[1], inputs[-1]

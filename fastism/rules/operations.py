@@ -177,7 +177,7 @@ def along(call: Call, graph: Graph) -> Lowered:
     axes = sorted({int(a) % rank for a in (wanted if isinstance(wanted, list | tuple) else [wanted])})
     if axes[0] == 0:
         raise Refuse("it runs over the batch axis")
-    if type(call.op) in _classes("one_hot", 1, dtype="int32") and rank == 2:
+    if type(call.op) in _classes("one_hot", 1, dtype="int32", settings=(3,)) and rank == 2 and wanted in (-1, 2):
         axes = [2]
     if 1 not in axes:
         f = _filled(call, call.op)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -43,6 +44,7 @@ class Pointwise(Step):
         positional: Give arrays (T, ...) that ``f`` takes as last arguments, cut to the window's own positions.
         channel_axis: Whether ``f`` mixes the last axis, so that it must not be the axis of positions.
         shape: Of what it gives, if it is not the last step of its call and changes the shape.
+        macs: Multiply-accumulates for each position.
     """
 
     def __init__(
@@ -53,9 +55,14 @@ class Pointwise(Step):
         positional: Sequence[Callable[[], Tensor]] = (),
         channel_axis: bool = False,
         shape: Shape | None = None,
+        macs: float = 0.0,
     ):
         self.f, self.elementwise, self.positional = f, elementwise, tuple(positional)
-        self.channel_axis, self.shape = channel_axis, shape
+        self.channel_axis, self.shape, self.macs = channel_axis, shape, macs
+
+    def cost(self, given: Given) -> Cost:
+        positions = given.out_shape[0] if given.out_shape else 1
+        return Cost(self.macs * positions, self.macs, self.macs)
 
     def evaluate(self, *values: Tensor) -> Tensor:
         return self.f(*values, *[ops.expand_dims(p(), 0) for p in self.positional])
@@ -337,7 +344,8 @@ def time_distributed(call: Call, graph: Graph) -> Lowered:
         y = inner(ops.reshape(x, (-1, *x.shape[2:])))
         return ops.reshape(y, (-1, x.shape[1], *y.shape[1:]))
 
-    return Lowered([Pointwise(f, elementwise=False)])
+    matrices = [w.shape for w in inner.weights if len(w.shape) > 1]
+    return Lowered([Pointwise(f, elementwise=False, macs=float(sum(math.prod(m) for m in matrices)))])
 
 
 if hasattr(layers, "RMSNormalization"):  # Keras 3.9 and later
