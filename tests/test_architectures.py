@@ -20,6 +20,12 @@ BEHIND = re.compile(r"its input is computed whole|all of it changes; computed fr
 TOLERANCE = 1e-8 if FLOAT64 else 1e-3
 
 
+def tolerance(model):
+    """Share of the effect that passes for rounding; on JAX, Keras computes attention in float32 whatever it gets."""
+    attends = any(isinstance(layer, keras.layers.MultiHeadAttention) for layer in model._flatten_layers())
+    return max(TOLERANCE, 1e-5) if JAX and attends else TOLERANCE
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_fast_equals_naive(name):
     architecture = ARCHITECTURES[name]
@@ -36,7 +42,7 @@ def test_fast_equals_naive(name):
     for f, n, reference in zip(fast, naive, predict(model, arrays), strict=True):
         error, effect = share_of_effect(f, n, reference)
         assert effect > 1e-6
-        assert error <= TOLERANCE, f"{error:.2e} of the effect {effect:.2e}"
+        assert error <= tolerance(model), f"{error:.2e} of the effect {effect:.2e}"
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
