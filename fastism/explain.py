@@ -13,7 +13,7 @@ from keras import layers
 
 from fastism.graph import Call
 from fastism.plan import DENSE, REFERENCE, WINDOW, Plan, Planned, Wired
-from fastism.rules.step import WHOLE, Cost
+from fastism.rules.step import WHOLE, Cost, Given, Step
 from fastism.window import Ints
 
 
@@ -63,7 +63,8 @@ class Explanation:
         position: Of the edit; None for the worst case over all positions.
         width: Positions that are edited.
         length: Positions of the input.
-        ideal: Least that pushing the change through needs, averaged over all edits: changed inputs times taps.
+        ideal: Least that pushing the change through needs, averaged over all edits: the products of changed inputs with
+            the outputs that read them and that anything reads in turn.
         chunk: Mutants that are computed at once.
         mode: How they run: ``"eager"`` or ``"xla"``.
     """
@@ -230,8 +231,8 @@ class _Counts:
             if work is not None:
                 minimal, performed, ideal = minimal + work, performed + work, ideal + work
                 continue
-            into = [s for s in planned.given.spans if s is not None]
-            ideal += cost.per_input * np.max([s.changed() for s in into], axis=0)
+            into = planned.given.windows
+            ideal += _least(cost, planned.wired.step, planned.given)
             performed += cost.per_input * max(s.width for s in into)
             if planned.local.span is None:
                 minimal += np.where(reached, cost.full, 0)
@@ -268,6 +269,16 @@ class _Counts:
         made_by = {t: c.name for c in self.plan.graph.calls for t in c.outputs}
         made_by[self.plan.program.mutated] = "input"
         return tuple(made_by[t] for t in self.call.inputs if t in made_by)
+
+
+def _least(cost: Cost, step: Step | None, given: Given) -> Ints:
+    """(S,) the products of what changes with what reads it."""
+    readers = step.readers(given) if step is not None else None
+    if readers is None:
+        return cost.per_input * np.max([s.changed() for s in given.windows], axis=0)
+    (span,) = given.windows
+    before = np.concatenate([[0], np.cumsum(readers)])
+    return cost.per_pair * (before[span.hi] - before[span.lo])
 
 
 def _cost(plan: Plan, wired: Wired) -> Cost:

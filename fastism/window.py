@@ -44,6 +44,15 @@ class Slide:
         last = (hi - 1) * self.stride - self.pad + self.reach
         return first, np.where(hi > lo, last + 1, first)
 
+    def readers(self, length: int, outputs: tuple[int, int]) -> Ints:
+        """(length,) how many outputs of an interval read each input."""
+        count = np.zeros(length, np.int64)
+        lo, hi = outputs
+        for tap in range(self.kernel):
+            at = np.arange(lo, hi) * self.stride - self.pad + tap * self.dilation
+            count[at[(at >= 0) & (at < length)]] += 1
+        return count
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -64,6 +73,15 @@ class Spread:
     def backward(self, lo: Ints, hi: Ints) -> tuple[Ints, Ints]:
         """The inputs that the outputs ``[lo, hi)`` are made of."""
         return self._transposed.forward(lo, hi)
+
+    def readers(self, length: int, outputs: tuple[int, int]) -> Ints:
+        """(length,) how many outputs of an interval each input goes to."""
+        count = np.zeros(length, np.int64)
+        lo, hi = outputs
+        for tap in range(self.kernel):
+            to = np.arange(length) * self.stride - self.crop + tap * self.dilation
+            count += (to >= lo) & (to < hi)
+        return count
 
     @property
     def _transposed(self) -> Slide:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from architectures import ARCHITECTURES
+from architectures.macs import MacCounter
 from keras import tree
 from oracle import overwritten, predict, share_of_effect
 
@@ -61,3 +62,27 @@ def test_what_can_stay_local_does(name):
         assert ends == []
     else:
         assert all(architecture.dense_from in end for end in ends[:1])
+
+
+@pytest.mark.parametrize("name", [n for n, a in ARCHITECTURES.items() if a.length is None])
+def test_ideal_is_no_more_than_pushing_the_change_through_takes(name):
+    """Counted by listing the pairs of changed input and kernel tap, on the live graph."""
+    architecture = ARCHITECTURES[name]
+    model = architecture.small()
+    why = FastISM(model, architecture.index, test_correctness=False).explain()
+    counter = MacCounter(model, index=architecture.index, falling_off=False, only_needed=True)
+    counted = np.mean([counter.count(p).edit for p in range(why.length)])
+    assert why.ideal <= 1.03 * counted
+    assert why.ideal >= 0.5 * counted, "the count has all of a recurrent layer, and products that no output needs"
+
+
+#: Models whose full size has to be run once, to look inside attention, and takes gigabytes: see benchmarks.coverage.
+LARGE = {"enformer", "enformer_composite", "borzoi"}
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="plans are the same on every backend")
+@pytest.mark.parametrize("name", [n for n, a in ARCHITECTURES.items() if a.in_speedup and n not in LARGE])
+def test_ideal_speedup_of_the_full_size_is_the_published_one(name):
+    architecture = ARCHITECTURES[name]
+    why = FastISM(architecture.build(), architecture.index, test_correctness=False).explain()
+    assert why.ideal_speedup >= 0.95 * architecture.in_speedup

@@ -110,8 +110,12 @@ class Convolve(Step):
 
     def cost(self, given: Given) -> Cost:
         cin, cout = math.prod(given.shapes[0][1:]), channels(given.out_shape)
-        each = self.slide.kernel * cin * cout / self.groups
-        return Cost(each * given.out_shape[0], each, each / self.slide.stride)
+        pair = cin * cout / self.groups
+        each = self.slide.kernel * pair
+        return Cost(each * given.out_shape[0], each, each / self.slide.stride, pair)
+
+    def readers(self, given: Given) -> Ints | None:
+        return self.slide.readers(given.shapes[0][0], given.need or (0, given.out_shape[0]))
 
 
 class Depthwise(Step):
@@ -160,8 +164,12 @@ class Depthwise(Step):
         return self.slide.backward(lo, hi)
 
     def cost(self, given: Given) -> Cost:
-        each = float(self.slide.kernel * channels(given.out_shape))
-        return Cost(each * given.out_shape[0], each, each / self.slide.stride)
+        pair = float(channels(given.out_shape))
+        each = self.slide.kernel * pair
+        return Cost(each * given.out_shape[0], each, each / self.slide.stride, pair)
+
+    def readers(self, given: Given) -> Ints | None:
+        return self.slide.readers(given.shapes[0][0], given.need or (0, given.out_shape[0]))
 
 
 class ConvolveTransposed(Step):
@@ -212,8 +220,12 @@ class ConvolveTransposed(Step):
         return self.way.backward(lo, hi)
 
     def cost(self, given: Given) -> Cost:
-        each = self.way.kernel * channels(given.shapes[0]) * channels(given.out_shape)
-        return Cost(each * given.shapes[0][0], each / self.way.stride, each)
+        pair = channels(given.shapes[0]) * channels(given.out_shape)
+        each = self.way.kernel * pair
+        return Cost(each * given.shapes[0][0], each / self.way.stride, each, pair)
+
+    def readers(self, given: Given) -> Ints | None:
+        return self.way.readers(given.shapes[0][0], given.need or (0, given.out_shape[0]))
 
 
 class Matmul(Step):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,48 @@ from fastism.rules.step import DELTA, WHOLE, At, Cost, Given, Local, Lowered, Re
 from fastism.window import Ints
 
 FAMILY = "recurrent"
-_GATES = {layers.LSTM: 4, layers.GRU: 3, layers.SimpleRNN: 1}
+
+
+def _lstm(cell: Any, z: Tensor, states: Sequence[Tensor], recur: Sequence[Tensor]) -> list[Tensor]:
+    """The next states from (rows, 4 U) projected inputs; gates input, forget, candidate, output."""
+    (kernel, *_), (hidden, memory) = recur, states
+    i, f, c, o = ops.split(z + ops.matmul(hidden, kernel), 4, axis=-1)
+    gate = cell.recurrent_activation
+    memory = gate(f) * memory + gate(i) * cell.activation(c)
+    return [gate(o) * cell.activation(memory), memory]
+
+
+def _gru(cell: Any, z: Tensor, states: Sequence[Tensor], recur: Sequence[Tensor]) -> list[Tensor]:
+    """The next state from (rows, 3 U) projected inputs; gates update, reset, candidate."""
+    (kernel, *bias), (hidden,) = recur, states
+    units = hidden.shape[-1]
+    update, reset, candidate = ops.split(z, 3, axis=-1)
+    if cell.reset_after:
+        own = ops.matmul(hidden, kernel)
+        u, r, c = ops.split(own + bias[0] if bias else own, 3, axis=-1)
+        update, reset = cell.recurrent_activation(update + u), cell.recurrent_activation(reset + r)
+        candidate = cell.activation(candidate + reset * c)
+    else:
+        u, r = ops.split(ops.matmul(hidden, kernel[:, : 2 * units]), 2, axis=-1)
+        update, reset = cell.recurrent_activation(update + u), cell.recurrent_activation(reset + r)
+        candidate = cell.activation(candidate + ops.matmul(reset * hidden, kernel[:, 2 * units :]))
+    return [update * hidden + (1 - update) * candidate]
+
+
+def _simple(cell: Any, z: Tensor, states: Sequence[Tensor], recur: Sequence[Tensor]) -> list[Tensor]:
+    """The next state from (rows, U) projected inputs."""
+    (kernel, *_), (hidden,) = recur, states
+    return [cell.activation(z + ops.matmul(hidden, kernel))]
+
+
+_CELLS = {layers.LSTM: _lstm, layers.GRU: _gru, layers.SimpleRNN: _simple}
 
 
 class Direction:
     """One reading direction of a recurrent layer.
+
+    What the inputs add to the gates, ``x W + b``, is computed once for the reference; for a mutant, only the product of
+    its change with ``W``.
 
     Args:
         layer: LSTM, GRU or SimpleRNN.
@@ -33,37 +70,63 @@ class Direction:
         self.sequences = bool(layer.return_sequences)
 
     @property
-    def macs(self) -> float:
-        """Multiply-accumulates of one step."""
-        return float(sum(np.prod(w.shape) for w in (self.layer.cell.kernel, self.layer.cell.recurrent_kernel)))
+    def input_macs(self) -> float:
+        """Multiply-accumulates of one step that the inputs take part in."""
+        return float(np.prod(self.layer.cell.kernel.shape))
 
-    def step(self, x: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """(rows, C) and states (rows, U) -> output (rows, U) and the next states."""
-        output, after = self.layer.cell(x, list(states), training=False)
-        return output, list(after) if isinstance(after, list | tuple) else [after]
+    @property
+    def state_macs(self) -> float:
+        """Multiply-accumulates of one step that the states take part in."""
+        return float(np.prod(self.layer.cell.recurrent_kernel.shape))
 
-    def remembered(self, x: Tensor) -> list[Tensor]:
-        """States (N, T + 1, U) of the reference: entry k is the state after k steps."""
+    def weights(self) -> dict[str, Tensor]:
+        """Input kernel, bias of the inputs and what a step needs, in the layer's precision."""
+        cell, dtype = self.layer.cell, self.layer.compute_dtype
+        found = {"kernel": cell.kernel, "recur0": cell.recurrent_kernel}
+        if cell.use_bias:
+            found["bias"] = cell.bias
+            if len(cell.bias.shape) == 2:  # of a GRU with reset_after: one for the inputs, one for the states
+                found["bias"], found["recur1"] = cell.bias[0], cell.bias[1]
+        return {k: ops.cast(ops.convert_to_tensor(v), dtype) for k, v in found.items()}
+
+    def step(self, z: Tensor, states: Sequence[Tensor], weights: Mapping[str, Tensor]) -> list[Tensor]:
+        """(rows, gates) projected inputs and (rows, U) states -> the next states, the first of which is the output."""
+        recur = [weights[k] for k in ("recur0", "recur1") if k in weights]
+        return _CELLS[type(self.layer)](self.layer.cell, z, states, recur)
+
+    def prepare(self, x: Tensor) -> dict[str, Tensor]:
+        """Weights, (N, T, gates) projected reference inputs, and (N, T + 1, U) states of the reference.
+
+        Entry k of the states is what they are after k steps.
+        """
+        weights = self.weights()
         x = ops.cast(x, self.layer.compute_dtype)
+        projected = ops.matmul(x, weights["kernel"])
+        projected = projected + weights["bias"] if "bias" in weights else projected
         first = [ops.cast(s, self.layer.compute_dtype) for s in self.layer.get_initial_state(ops.shape(x)[0])]
-        read = ops.flip(x, axis=1) if self.backwards else x
-        _, later = ops.scan(lambda s, xt: (lambda s2: (s2, s2))(self.step(xt, s)[1]), first, ops.swapaxes(read, 0, 1))
-        return [
+        read = ops.flip(projected, axis=1) if self.backwards else projected
+
+        def follow(states, z):
+            after = self.step(z, states, weights)
+            return after, after
+
+        _, later = ops.scan(follow, first, ops.swapaxes(read, 0, 1))
+        states = [
             ops.concatenate([ops.expand_dims(f, 1), ops.swapaxes(s, 0, 1)], axis=1)
             for f, s in zip(first, later, strict=True)
         ]
+        return {**weights, "projected": projected, **{f"state{i}": s for i, s in enumerate(states)}}
 
-    def run(self, at: At, x: Tensor, memory: Sequence[Tensor], outputs: Tensor | None) -> Tensor:
+    def run(self, at: At, kept: Mapping[str, Tensor], outputs: Tensor | None) -> Tensor:
         """(V, U) the last output, or (V, T, U) all of them.
 
         Args:
             at: Where the change is.
-            x: (N, T, C) reference inputs.
-            memory: As :meth:`remembered`.
+            kept: As :meth:`prepare` gives it.
             outputs: (V, T, U) the reference's own outputs, for a layer that gives them all.
         """
-        window, runtime, length = at.window, at.runtime, x.shape[1]
-        dtype = self.layer.compute_dtype
+        window, runtime, projected = at.window, at.runtime, kept["projected"]
+        length = projected.shape[1]
         start = ops.clip(runtime.start(window.span), 0, length)
         if self.backwards:
             end = ops.clip(runtime.start(window.span) + window.span.width, 0, length)
@@ -76,19 +139,20 @@ class Direction:
             taken = ops.expand_dims(ops.take(tensor, runtime.sequence, axis=0), 1)
             return ops.reshape(ops.broadcast_to(taken, (runtime.groups, runtime.members, taken.shape[-1])), (rows, -1))
 
+        memory = [kept[k] for k in sorted(kept) if k.startswith("state")]
         states = [each(ops.take(m, begin, axis=1)) for m in memory]
-        delta = ops.cast(window.delta, dtype)
+        delta = kernels.matmul(ops.cast(window.delta, projected.dtype), kept["kernel"])
 
         def body(k, *carried):
             position = length - 1 - k if self.backwards else k
-            reference = each(ops.cast(ops.take(x, position, axis=1), dtype))
+            reference = each(ops.take(projected, position, axis=1))
             offset = ops.reshape(position - runtime.start(window.span), (runtime.groups, 1))
             changed = ops.reshape(kernels.pick(delta, offset), (rows, -1))
-            output, after = self.step(reference + changed, carried[: len(states)])
+            after = self.step(reference + changed, carried[: len(states)], kept)
             if outputs is None:
                 return (k + 1, *after)
             place = position if self.flip or not self.backwards else k
-            where, output = (place * 0, place, place * 0), ops.expand_dims(ops.cast(output, outputs.dtype), 1)
+            where, output = (place * 0, place, place * 0), ops.expand_dims(ops.cast(after[0], outputs.dtype), 1)
             return (k + 1, *after, ops.slice_update(carried[-1], where, output))
 
         carried = (begin, *states) if outputs is None else (begin, *states, outputs)
@@ -114,8 +178,7 @@ class Recurrent(Reduce):
     def prepare(self, tap, given: Given) -> dict[str, Tensor]:
         x, kept = tap(given.inputs[0]), {}
         for i, direction in enumerate(self.directions):
-            for j, states in enumerate(direction.remembered(x)):
-                kept[f"{i}.{j}"] = states
+            kept.update({f"{i}.{k}": v for k, v in direction.prepare(x).items()})
         return kept
 
     def place(self, given: Given) -> Local:
@@ -124,10 +187,10 @@ class Recurrent(Reduce):
         return Local(None, (DELTA,), WHOLE, taps=given.inputs)
 
     def run(self, at: At):
-        x, parts = at.runtime.cache[at.given.inputs[0]], []
+        parts = []
         for i, direction in enumerate(self.directions):
-            memory = [at.prepared[k] for k in sorted(at.prepared) if k.startswith(f"{i}.")]
-            parts.append(direction.run(at, x, memory, self._known(at, direction, memory)))
+            kept = {k.partition(".")[2]: v for k, v in at.prepared.items() if k.startswith(f"{i}.")}
+            parts.append(direction.run(at, kept, self._known(at, direction, kept["state0"])))
         if len(parts) == 1:
             return parts[0]
         if self.merge == "concat":
@@ -135,11 +198,11 @@ class Recurrent(Reduce):
         total = parts[0] * parts[1] if self.merge == "mul" else parts[0] + parts[1]
         return total / 2 if self.merge == "ave" else total
 
-    def _known(self, at: At, direction: Direction, memory: Sequence[Tensor]) -> Tensor | None:
+    def _known(self, at: At, direction: Direction, states: Tensor) -> Tensor | None:
         """(V, T, U) the reference's outputs, which are its first states."""
         if not direction.sequences:
             return None
-        outputs = memory[0][:, 1:]
+        outputs = states[:, 1:]
         if direction.backwards and direction.flip:
             outputs = ops.flip(outputs, axis=1)
         runtime = at.runtime
@@ -147,11 +210,14 @@ class Recurrent(Reduce):
         return kernels.flat(ops.broadcast_to(taken, (runtime.groups, runtime.members, *taken.shape[2:])))
 
     def cost(self, given: Given) -> Cost:
-        return Cost(sum(d.macs for d in self.directions) * given.shapes[0][0])
+        return Cost(sum(d.input_macs + d.state_macs for d in self.directions) * given.shapes[0][0])
 
     def work(self, given: Given) -> Ints | None:
-        span = only(given.spans)
-        return sum((d.macs * d.steps(span.lo, span.hi, span.length) for d in self.directions), np.zeros(len(span.lo)))
+        span, total = only(given.spans), np.zeros(len(given.windows[0].lo))
+        for direction in self.directions:
+            total += direction.state_macs * direction.steps(span.lo, span.hi, span.length)
+            total += direction.input_macs * span.changed()
+        return total
 
 
 def _single(layer: Any) -> None:
@@ -180,7 +246,7 @@ def bidirectional(call: Call, graph: Graph) -> Lowered:
     _check(call)
     both = (call.op.forward_layer, call.op.backward_layer)
     for layer in both:
-        if type(layer) not in _GATES:
+        if type(layer) not in _CELLS:
             raise Refuse(f"it wraps a {type(layer).__name__}")
         _single(layer)
     if call.op.merge_mode not in ("concat", "sum", "mul", "ave"):

@@ -163,6 +163,13 @@ class Step:
         """(S,) multiply-accumulates for every place of the edit, where they are no multiple of what changes."""
         return None
 
+    def readers(self, given: Given) -> Ints | None:
+        """(L,) how many outputs that anything needs read each input position, where that is known.
+
+        A convolution sends an input near the ends, or near what nothing reads, to fewer outputs than it has taps.
+        """
+        return None
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -172,11 +179,13 @@ class Cost:
         full: For the whole layer.
         per_output: For each output position.
         per_input: For each changed input position, when only the change is pushed through.
+        per_pair: For each changed input position and each output that reads it; see :meth:`Step.readers`.
     """
 
     full: float = 0.0
     per_output: float = 0.0
     per_input: float = 0.0
+    per_pair: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
