@@ -19,6 +19,7 @@ from fastism.rules import lower
 from fastism.rules.operations import register_operations
 from fastism.rules.pointwise import Affine, Pointwise, casting
 from fastism.rules.step import DELTA, VALUE, WHOLE, Given, Local, Refuse, Shape, Step
+from fastism.turned import turned
 from fastism.window import Ints, Span, edit_span, trimmed
 
 REFERENCE, WINDOW, DENSE = "reference", "window", "dense"
@@ -165,6 +166,7 @@ def write_program(
         closed: For calls that could not be looked into, why.
     """
     register_operations()
+    graph = turned(graph)
     shapes: dict[int, Shape] = {t.id: tuple(n or 0 for n in t.shape) for t in graph.tensors}
     alias: dict[int, int] = {}
     steps: list[Wired] = []

@@ -536,6 +536,33 @@ def two_dimensional():
 
 
 @design()
+def positions_on_the_second_axis():
+    """A sequence as an image of height 1, as the first models on 2-D layers had it."""
+    x = keras.Input((40, 4))
+    y = L.Reshape((1, 40, 4))(x)
+    y = L.Conv2D(6, (1, 5), padding="same", activation="relu", name="conv")(y)
+    y = L.MaxPooling2D((1, 2), name="pool")(L.BatchNormalization(name="norm")(y))
+    z = L.DepthwiseConv2D((1, 3), padding="same", name="depthwise")(y)
+    y = L.Add(name="sum")([y, z])
+    y = L.SeparableConv2D(5, (1, 4), padding="same", dilation_rate=(1, 2), activation="gelu", name="separable")(y)
+    y = L.AveragePooling2D((1, 3), (1, 2), name="average")(L.Concatenate(name="joined")([y, z]))
+    y = L.Conv2DTranspose(4, (1, 4), strides=(1, 2), padding="same", name="transposed")(y)
+    y = L.Dense(5, name="each")(ops.relu(y) * 2)
+    flat = L.Flatten(name="flat")(y)
+    outputs = [L.GlobalAveragePooling2D(name="mean")(y), L.Dense(2, name="dense")(flat), ops.squeeze(y, axis=1)[:, 3:9]]
+    return keras.Model(x, outputs)
+
+
+@design(dense=["settings", "norm"])
+def second_axis_where_rules_end():
+    x = keras.Input((20, 4))
+    y = L.Conv2D(6, (1, 3), padding="same")(ops.expand_dims(x, 1))
+    y = L.Conv2D(3, (1, 1))(L.PReLU(name="settings")(y))
+    z = L.UnitNormalization(axis=2, name="norm")(L.Conv2D(3, (1, 3), padding="same")(x[:, None]))
+    return keras.Model(x, [y, L.Flatten()(z)])
+
+
+@design()
 def strands_joined_along_positions():
     """Forward and reverse complement through one layer, side by side along the positions."""
     x = L.Input((23, 4))

@@ -10,9 +10,11 @@ from fastism.rules import (  # noqa: F401 (they fill the table)
     reduce,
     select,
     shape,
+    turned,
 )
-from fastism.rules.registry import RULES, Rule, lower, rule
+from fastism.rules.registry import RULES, Rule, rule
 from fastism.rules.step import Lowered, Refuse, Step
+from fastism.rules.turned import lower
 from fastism.rules.user import register_rule, unregister_rule
 
 __all__ = ["RULES", "Lowered", "Refuse", "Rule", "Step", "lower", "register_rule", "rule", "unregister_rule"]

@@ -84,11 +84,11 @@ def operation_class(
         return None
 
 
-def lower(call: Call, graph: Graph) -> Lowered:
-    """The steps of a call.
+def checked(call: Call, graph: Graph) -> Rule:
+    """The rule that treats a call.
 
     Raises:
-        Refuse: If no rule treats it, with the reason.
+        Refuse: If there is none, or the call is one that no rule treats, with the reason.
     """
     found = _find(call.op)
     if found is None:
@@ -100,7 +100,7 @@ def lower(call: Call, graph: Graph) -> Lowered:
         raise Refuse("it receives a Keras mask, which does not travel with windows")
     if _mask_argument(call) is not None:
         raise Refuse("it is called with a mask")
-    return found.fn(call, graph)
+    return found
 
 
 def _mask_argument(call: Call) -> Any:
