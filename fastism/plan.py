@@ -23,6 +23,8 @@ from fastism.turned import turned
 from fastism.window import Ints, Span, edit_span, trimmed
 
 REFERENCE, WINDOW, DENSE = "reference", "window", "dense"
+#: How many times the products of the whole layer a window may take before the layer is computed whole instead.
+DEARER = 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -314,6 +316,8 @@ class _Maker:
             local = wired.step.place(given)
             if local.span is not None:
                 local = replace(local, span=trimmed(local.span, given.need))
+            if _dearer_than_whole(wired.step, given, local):
+                raise Refuse("all of it changes, and pushing the change through takes more than computing it")
         except Refuse as refusal:
             self._dense(wired, arrived, str(refusal), gap=True)
         except _InputIsWhole as because:
@@ -378,6 +382,18 @@ class _Maker:
             reached=self.reached,
             taps=frozenset(self.taps),
         )
+
+
+def _dearer_than_whole(step: Step, given: Given, local: Local) -> bool:
+    """Whether the window is the whole output and takes clearly more products than the layer itself.
+
+    So it is with few outputs of a long kernel. Where it takes as many, the window is the faster way: see
+    docs/performance.md.
+    """
+    if local.span is None or local.span.width < given.out_shape[0]:
+        return False
+    cost = step.cost(given)
+    return cost.per_input * max(s.width for s in given.windows) > DEARER * cost.full > 0
 
 
 class _InputIsWhole(Exception):

@@ -469,6 +469,15 @@ def window_grows_over_everything():
     return keras.Model(x, y)
 
 
+@design(dense=["few_outputs"])
+def window_dearer_than_the_layer():
+    """A kernel nearly as long as what it slides over: its change has more products than its outputs have."""
+    x = keras.Input((40, 4))
+    y = L.Conv1D(6, 21, padding="same", activation="relu", dilation_rate=2, name="wide")(x)
+    y = L.Conv1D(5, 37, activation="tanh", name="few_outputs")(y)
+    return keras.Model(x, L.GlobalAveragePooling1D()(L.Conv1D(3, 2)(y)))
+
+
 @design()
 def three_pools():
     """Basset in small, lengths that no pool divides."""

@@ -73,9 +73,7 @@ def lower(call: Call, graph: Graph) -> Lowered:
         return found.fn(call, graph)
     if isinstance(call.op, _TWO_AXES):
         if not call.turned.issuperset((*call.inputs, *call.outputs)):
-            raise Refuse(
-                "positions run along the second axis of some of its tensors only, or of the output"
-            )
+            raise Refuse("positions run along the second axis of some of its tensors only, or of the output")
         return found.fn(replace(call, op=Exchanged(call.op)), graph)
     if found.fn in (select, select_layer, shape.permute, shape.reshape):
         return select(call, graph)
