@@ -6,11 +6,11 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-TITLES = {"basset": "Basset", "factorized_basset": "Factorized Basset", "bpnet": "BPNet, 9 dilated layers"}
+from benchmarks.cases import CASES
 
 BACKENDS = ("tensorflow", "jax", "torch")
 BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
@@ -39,12 +39,16 @@ def _write_whole(path: Path, text: str) -> None:
         raise
 
 
-def table(report: Mapping[str, Any]) -> str:
+def table(report: Mapping[str, Any], backends: Sequence[str] = BACKENDS) -> str:
     """The results as a Markdown table, with a line before it that says where they come from.
 
     Args:
         report: What `measure_all` returns or the JSON file holds.
+        backends: Those that are shown.
     """
+    known = [*BACKENDS]
+    shown = [r for r in report["results"] if r["backend"] in backends or r["backend"] not in known]
+    report = {**report, "results": shown}
     head = (
         "model",
         "backend",
@@ -67,7 +71,7 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _row(result: Mapping[str, Any]) -> list[str]:
-    title = TITLES.get(result["model"], result["model"])
+    title = CASES[result["model"]].title
     if result["error"] is not None:
         said = result["error"].replace("|", "\\|")
         return [title, result["backend"], f"failed: {said}", *[""] * 7]
@@ -98,15 +102,14 @@ def _number(value: float) -> str:
 def _caption(report: Mapping[str, Any]) -> str:
     settings, computer = report["settings"], report["machine"]
     measured = [r for r in report["results"] if r["error"] is None]
-    count, length = settings["sequences"], settings["length"]
+    count, length = settings["sequences"], settings["length"] or 1000
     what = f"All substitutions of {count} sequence{'s' * (count > 1)} of {length} bp"
-    sampled = sorted(
-        {r["naive"]["measured_variants"] for r in measured if r["naive"]["measured_variants"] < r["variants"]}
-    )
-    if sampled:
-        what += (
-            f" (naive: {' or '.join(map(str, sampled))} of {measured[0]['variants']} mutants predicted, time scaled)"
-        )
+    if settings["length"] is None:
+        what += " where no other length is given"
+    sampled = sorted({r["naive"]["measured_variants"] for r in measured})
+    if any(r["naive"]["measured_variants"] < r["variants"] for r in measured):
+        span = f"{sampled[0]} to {sampled[-1]}" if len(sampled) > 1 else str(sampled[0])
+        what += f" (naive: {span} mutants predicted, time scaled)"
     devices = sorted({r["device"] for r in measured} - {"cpu"})
     where = ", ".join([*devices, computer["processor"], f"{computer['cores']} cores"])
     packages = {

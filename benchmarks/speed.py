@@ -36,6 +36,7 @@ from typing import Any
 
 import click
 
+from benchmarks.cases import CASES
 from benchmarks.report import (
     BACKENDS,
     TOLERANCE,
@@ -48,10 +49,15 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "speed.json"
 DOCUMENTS = (ROOT / "docs" / "performance.md", ROOT / "README.md")
 
-MODELS = ("basset", "factorized_basset", "bpnet")
+MODELS = tuple(CASES)
+#: The backends that the README shows.
+SHORT = ("tensorflow",)
+QUICK = ("basset", "factorized_basset", "bpnet")
 PACKAGES = ("keras", "numpy", *BACKENDS, "jaxlib")
 
 
+#: Positions in a naive batch beyond which no batch size is tried.
+BIG = 1 << 22
 #: What the child process runs; the request comes on standard input, the answer goes into a file.
 CHILD = "from benchmarks.speed import answer; answer()"
 
@@ -74,10 +80,10 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
     """Time one model on the backend of this process, which must be fresh.
 
     Args:
-        request: ``model``, ``length`` and ``sequences``; ``seed`` of the sequences; ``repeats``; ``sample``,
-            how many mutants are predicted naively (None for all); ``naive_batches`` to choose from;
-            ``batch_size`` and ``jit`` of `FastISM`; ``spawned``, the value of ``time.perf_counter`` before
-            the process started.
+        request: ``model``, ``length`` (None for the model's own) and ``sequences``; ``seed`` of the sequences;
+            ``repeats``; ``sample``, how many mutants are predicted naively (None for all), and ``naive_seconds``, for
+            how long at most; ``naive_batches`` to choose from; ``batch_size`` and ``jit`` of `FastISM`; ``spawned``,
+            the value of ``time.perf_counter`` before the process started.
 
     Returns:
         A record for the JSON file. All times are in seconds, memory is in MiB.
@@ -87,28 +93,32 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
     import numpy as np
 
     import fastism
-    from fastism import models, testing
+    from fastism import testing
 
     imported = time.perf_counter() - request["spawned"]
-    x = _one_hot(request["sequences"], request["length"], request["seed"])
-    make = getattr(models, f"{request['model']}_model")
-    model, build = _timed(lambda: testing.randomize(make(seqlen=request["length"])))
+    case = CASES[request["model"]]
+    length = request["length"] or case.length
+    start, end = case.positions(length)
+    x = _one_hot(request["sequences"], length, request["seed"])
+    model, build = _timed(lambda: testing.randomize(case.build(length)))
+    before = peak_memory()
     options = {"batch_size": request["batch_size"], "jit": request["jit"]}
     ism, construct = _timed(fastism.FastISM, model, **options)
-    saturation, first = _timed(ism.saturate, x)
+    saturation, first = _timed(ism.saturate, x, start, end)
     memory = peak_memory()
 
-    cells = np.argwhere(x == 0)  # (V, 3): sequence, position, letter
-    naive = _Naive(model, x, cells, request["naive_batches"], request["sample"])
+    cells = np.add(np.argwhere(x[:, start:end] == 0), [0, start, 0])  # (V, 3): sequence, position, letter
+    batches = [b for b in request["naive_batches"] if b * length <= BIG] or request["naive_batches"][:1]
+    naive = _Naive(model, x, cells, batches, request["sample"], request["naive_seconds"])
     fast_times, naive_times = [], []
     for _ in range(request["repeats"]):
-        saturation, seconds = _timed(ism.saturate, x)
+        saturation, seconds = _timed(ism.saturate, x, start, end)
         fast_times.append(seconds)
         predicted, seconds = _timed(naive.predict)
         naive_times.append(seconds)
 
     scaled = naive.scaled(median(naive_times))
-    outputs = _compare(model.output_names, saturation, predicted, naive.cells)
+    outputs = _compare(model.output_names, saturation, predicted, naive.cells - [0, start, 0])
     worst = max(outputs, key=lambda o: math.inf if o["share"] is None else o["share"])
     explained = ism.explain()
     speedup = scaled / median(fast_times)
@@ -117,6 +127,8 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
         "load": _load(),
         "device": _device(keras),
         "versions": {"fastism": fastism.__version__, **_versions()},
+        "length": length,
+        "positions": end - start,
         "variants": len(cells),
         "import_s": imported,
         "build_s": build,
@@ -148,7 +160,7 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
         "error_share": worst["share"],
         "tolerance": TOLERANCE,
         "agrees": worst["share"] is not None and worst["share"] <= TOLERANCE,
-        "peak_memory_mib": {"fast": memory, "fast_and_naive": peak_memory()},
+        "peak_memory_mib": {"model": before, "fast": memory, "fast_and_naive": peak_memory()},
     }
 
 
@@ -163,26 +175,33 @@ class _Naive:
         cells: (V, 3) sequence, position and letter of every mutant.
         batches: Batch sizes to choose from.
         sample: How many mutants are predicted, rounded up to full batches; None for all.
+        seconds: How long one run over the sample may take, about; fewer mutants are predicted if need be.
     """
 
-    def __init__(self, model: Any, x: Any, cells: Any, batches: Sequence[int], sample: int | None):
+    def __init__(
+        self, model: Any, x: Any, cells: Any, batches: Sequence[int], sample: int | None, seconds: float | None = None
+    ):
         self._model, self._total = model, len(cells)
-        probe = _mutants(x, _spread(cells, max(batches)))
-        self.candidates = []
-        for batch in batches:
+        self.candidates: list[dict[str, Any]] = []
+        for batch in sorted(batches):
+            probe = _mutants(x, _spread(cells, min(4 * batch, max(batches))))
             _, first = _timed(self._run, probe[:batch], batch)
             self._warm(probe, batch)
-            _, seconds = _timed(self._run, probe, batch)
-            rate = seconds / len(probe)
+            _, taken = _timed(self._run, probe, batch)
+            rate = taken / len(probe)
             self.candidates.append({"batch_size": batch, "first_s": first, "seconds_per_variant": rate})
+            if rate > 1.3 * min(c["seconds_per_variant"] for c in self.candidates):
+                break  # larger ones do no better
         best = min(self.candidates, key=lambda c: c["seconds_per_variant"])
         self.batch_size = int(best["batch_size"])
+        if sample is not None and seconds is not None:
+            sample = min(sample, math.ceil(seconds / best["seconds_per_variant"]))
         wanted = self._total if sample is None else math.ceil(sample / self.batch_size) * self.batch_size
         self.cells = _spread(cells, wanted)
         self._mutants = _mutants(x, self.cells)
         self._warm(self._mutants, self.batch_size)
-        self._run(probe[:1], 1)
-        self.overhead = median(_timed(self._run, probe[:1], 1)[1] for _ in range(3))
+        self._run(self._mutants[:1], 1)
+        self.overhead = median(_timed(self._run, self._mutants[:1], 1)[1] for _ in range(3))
 
     def predict(self) -> Any:
         """Predict the sample."""
@@ -419,11 +438,9 @@ def _parse_names(accepted: Sequence[str]) -> Callable[..., list[str] | None]:
 
 
 @click.command()
-@click.option(
-    "--models", default=",".join(MODELS), callback=_parse_names(MODELS), help="Separated by commas; all three."
-)
+@click.option("--models", callback=_parse_names(MODELS), help=f"Separated by commas, of {', '.join(MODELS)}; all.")
 @click.option("--backends", callback=_parse_names(BACKENDS), help="Separated by commas; all that are installed.")
-@click.option("--length", type=click.IntRange(1), help="Of a sequence, in bp; 1000.")
+@click.option("--length", type=click.IntRange(1), help="Of a sequence, in bp; each model's own.")
 @click.option("--sequences", default=1, type=click.IntRange(1), help="How many are mutated in one call; 1.")
 @click.option("--repeats", type=click.IntRange(1), help="Of the fast and the naive run, in turns; 3.")
 @click.option("--sample", type=click.IntRange(1), help="Mutants predicted naively, their time is scaled; 1024.")
@@ -444,14 +461,15 @@ def main(**options: Any) -> None:
         _show(output, update_docs=options["update_docs"])
         return
     quick = options["quick"]
-    defaults = {"length": 200, "repeats": 1, "sample": 64} if quick else {"length": 1000, "repeats": 3, "sample": 1024}
+    defaults = {"length": 200, "repeats": 1, "sample": 64} if quick else {"length": None, "repeats": 3, "sample": 1024}
     chosen = {name: options[name] or value for name, value in defaults.items()}
     settings = {
         **chosen,
         "sample": None if options["full"] else chosen["sample"],
         "sequences": options["sequences"],
         "seed": 0,
-        "naive_batches": [32] if quick else [32, 128, 512],
+        "naive_batches": [32] if quick else [8, 32, 128, 512],
+        "naive_seconds": 30,
         "batch_size": options["batch_size"],
         "jit": {"auto": "auto", "true": True, "false": False}[options["jit"]],
     }
@@ -459,7 +477,8 @@ def main(**options: Any) -> None:
     if not backends:
         raise click.ClickException(f"None of {', '.join(BACKENDS)} is installed.")
     keep = options["output"] if quick else output
-    report = measure_all(options["models"], backends, settings, timeout=options["timeout"], output=keep)
+    models = options["models"] or (QUICK if quick else MODELS)
+    report = measure_all(models, backends, settings, timeout=options["timeout"], output=keep)
     click.echo(table(report))
     bad = [r for r in report["results"] if r["error"] is not None or not r["agrees"]]
     if bad:
@@ -477,7 +496,8 @@ def _show(path: Path, *, update_docs: bool) -> None:
     click.echo(text)
     if update_docs:
         for document in DOCUMENTS:
-            done = update_document(document, text)
+            short = table(report, SHORT) if document.name == "README.md" else text
+            done = update_document(document, short)
             click.echo(f"{document}: {'updated' if done else 'left alone, it has no markers'}", err=True)
 
 

@@ -6,7 +6,9 @@ Shapes: G groups of M variants each share a window start; a window tensor is (G,
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from typing import Any
 
 import keras
@@ -17,6 +19,9 @@ from fastism import backend
 
 Tensor = Any
 Ints = Any
+
+#: Relative costs of a multiply-accumulate in a large product, and of a value written to memory and read again.
+PRODUCT, TRAFFIC = 0.008, 0.5
 
 
 def positions(start: Ints, width: int) -> Tensor:
@@ -160,11 +165,83 @@ def spread(delta: Tensor, taps: Tensor, dilation: int, offset: Ints | int, width
         return place(ops.reshape(y, (g, m, k, channels)), offset, width)
     if backend.name() != "jax" and not isinstance(offset, int) and width <= cin // 4:
         return _placed_by_matrix(y, dilation, offset, width)
-    total = None
-    for j in range(k):
-        part = place(y[:, :, :, j], j * dilation, natural)
-        total = part if total is None else total + part
-    return place(total, offset, width)
+    if dilation == 1 and w < k:  # all taps of an input lie side by side: fewer and longer pieces
+        parts = [place(y[:, :, i], i, natural) for i in range(w)]
+    else:
+        parts = [place(y[:, :, :, j], j * dilation, natural) for j in range(k)]
+    return place(functools.reduce(operator.add, parts), offset, width)
+
+
+def block_size(width: int, channels: int, kernel: int, dilation: int) -> int:
+    """How many neighbours :func:`spread_in_blocks` should take at once; 1 where :func:`spread` is the better way.
+
+    Counted for each input position and output channel: products, of which the processor does many at once, and values
+    written between the product and the sum over taps, which cost memory traffic.
+    """
+
+    def cost(block: int) -> float:
+        if block == 1:
+            return kernel * (PRODUCT * channels + TRAFFIC)
+        rows = -(-(block + kernel - 1) // block)
+        filled = -(-width // (block * dilation)) * block * dilation / width
+        turned = 2 * TRAFFIC if dilation > 1 else 0.0
+        return filled * (rows * block * PRODUCT * channels + rows * TRAFFIC + turned)
+
+    return min((1, 2, 4, 8, 16), key=cost)
+
+
+def band(taps: Tensor, block: int) -> Tensor:
+    """A kernel laid out so that one product takes ``block`` neighbours to all outputs that they reach.
+
+    Args:
+        taps: (1, Cin, K, Cout).
+        block: Neighbours in a block.
+
+    Returns:
+        (block * Cin, R * block * Cout), R blocks of outputs; zeros where an input and an output are too far apart.
+    """
+    _, cin, k, cout = taps.shape
+    rows = -(-(block + k - 1) // block)
+    row = ops.reshape(taps, (cin, k * cout))
+    free = rows * block - k
+    parts = [ops.pad(row, ((0, 0), (i * cout, (free - i) * cout))) for i in range(block)]
+    return ops.concatenate(parts, axis=0)
+
+
+def spread_in_blocks(
+    delta: Tensor, matrix: Tensor, block: int, kernel: int, dilation: int, offset: Ints | int, width: int
+) -> Tensor:
+    """What :func:`spread` gives, by products of ``block`` neighbours at once: wide windows, long kernels.
+
+    One product for each block gives a whole stretch of outputs, so far fewer values lie between the product and the
+    sum over taps than with a product for each tap.
+
+    Args:
+        delta: (G, M, W, Cin).
+        matrix: As :func:`band` gives it.
+        block: Neighbours in a block.
+        kernel: Number of taps, K.
+        dilation, offset, width: As for :func:`spread`. Neighbours are ``dilation`` apart.
+
+    Returns:
+        (G, M, ``width``, Cout).
+    """
+    delta = ops.cast(delta, matrix.dtype)
+    g, m, w, cin = delta.shape
+    rows = -(-(block + kernel - 1) // block)
+    cout = matrix.shape[1] // (rows * block)
+    blocks = -(-w // (block * dilation))
+    x = ops.pad(delta, ((0, 0), (0, 0), (0, blocks * block * dilation - w), (0, 0)))
+    if dilation > 1:
+        x = ops.transpose(ops.reshape(x, (g * m, blocks, block, dilation, cin)), (0, 1, 3, 2, 4))
+    y = ops.matmul(ops.reshape(x, (g * m * blocks * dilation, block * cin)), matrix)
+    y = ops.reshape(y, (g * m, blocks, dilation, rows, block, cout))
+    parts = [ops.pad(y[:, :, :, r], ((0, 0), (r, rows - 1 - r), (0, 0), (0, 0), (0, 0))) for r in range(rows)]
+    total = functools.reduce(operator.add, parts)  # (V, blocks + R - 1, dilation, block, Cout)
+    if dilation > 1:
+        total = ops.transpose(total, (0, 1, 3, 2, 4))
+    total = ops.reshape(total, (g, m, (blocks + rows - 1) * block * dilation, cout))
+    return place(total[:, :, : w + (kernel - 1) * dilation], offset, width)
 
 
 def _products(delta: Tensor, taps: Tensor, groups: int) -> Tensor:

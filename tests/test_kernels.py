@@ -183,3 +183,23 @@ def test_spread(w, k, cin, cout, groups, dilation, offset):
     for width in (2, 6, 12):  # narrow frames drop rows; with 50 channels they take the matrix form
         got = kernels.spread(tensor(delta), tensor(taps), dilation, given, width, groups)
         equal(got, spread(delta, taps, dilation, np.array(offset), width), 1e-4)
+
+
+@pytest.mark.parametrize("block", [2, 4, 8])
+@pytest.mark.parametrize(("w", "k", "dilation"), [(1, 3, 1), (7, 5, 1), (23, 11, 3), (40, 2, 5), (9, 9, 4)])
+@pytest.mark.parametrize("moving", [False, True])
+def test_products_of_blocks_give_what_products_of_taps_give(w, k, dilation, block, moving):
+    rng = np.random.default_rng(w + k)
+    delta, taps = rng.normal(size=(3, 2, w, 4)), rng.normal(size=(1, 4, k, 5))
+    delta, taps = tensor(delta), tensor(taps)
+    offset = tensor(np.array([-2, 0, 3])) if moving else 1
+    width = w + (k - 1) * dilation
+    want = kernels.spread(delta, taps, dilation, offset, width)
+    got = kernels.spread_in_blocks(delta, kernels.band(taps, block), block, k, dilation, offset, width)
+    np.testing.assert_allclose(numpy(got), numpy(want), rtol=1e-4, atol=1e-4)
+
+
+def test_blocks_are_for_wide_windows_and_long_kernels():
+    assert kernels.block_size(2000, 32, 41, 25) == 8, "SpliceAI"
+    assert kernels.block_size(7, 300, 11, 1) == 1, "Basset's second convolution"
+    assert kernels.block_size(535, 64, 3, 256) == 1, "BPNet"

@@ -57,7 +57,9 @@ class Convolve(Step):
         """Taps in the layout of :func:`fastism.kernels.spread`: tap 0 goes to the first output an input reaches."""
         kernel, stride = self.kernel(), self.slide.stride
         if stride == 1:
-            return {"taps": _grouped(ops.flip(kernel, axis=0), self.groups)}
+            taps = _grouped(ops.flip(kernel, axis=0), self.groups)
+            block = self._block(given)
+            return {"taps": taps} if block == 1 else {"band": kernels.band(taps, block)}
         if self.groups > 1:
             return {"kernel": kernel}
         k, cin, cout = kernel.shape
@@ -86,9 +88,19 @@ class Convolve(Step):
     def _direct(self, at: At, window, out: Span) -> Tensor:
         first = window.span.start + self.slide.pad - self.slide.reach
         offset = kernels_offset(at, first, window.span, self.slide.pad - self.slide.reach, out)
-        return kernels.spread(
-            _as_lines(window.delta), at.prepared["taps"], self.slide.dilation, offset, out.width, self.groups
-        )
+        delta, dilation = _as_lines(window.delta), self.slide.dilation
+        if "band" in at.prepared:
+            block = self._block(at.given)
+            return kernels.spread_in_blocks(
+                delta, at.prepared["band"], block, self.slide.kernel, dilation, offset, out.width
+            )
+        return kernels.spread(delta, at.prepared["taps"], dilation, offset, out.width, self.groups)
+
+    def _block(self, given: Given) -> int:
+        if self.groups > 1:
+            return 1
+        cin = math.prod(given.shapes[0][1:])
+        return kernels.block_size(only(given.spans).width, cin, self.slide.kernel, self.slide.dilation)
 
     def _strided(self, at: At, window, out: Span) -> Tensor:
         """Blocks of ``stride`` positions become channels; then it is a convolution of stride 1."""
