@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from tests.fuzz import Edit, Recipe, Step, check, draw_recipe, shrink
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # as outside of tests, so that a seed draws the same model
+
 PARTS, MODELS = 6, 10
 #: Models that once failed, by what was wrong.
 FAILED: dict[str, Recipe] = {
@@ -23,6 +25,19 @@ FAILED: dict[str, Recipe] = {
         packed="list",
         edit=Edit(n=1, ranges=((0, 7),), content="zeros", reduce="sum"),
         seed=915,
+    ),
+    # A slice that leaves nothing was taken for a move of positions.
+    "empty_slice": Recipe(
+        steps=(
+            Step("crop", (0,), {"cropping": (9, 11)}),
+            Step("custom", (1,), {"kind": "shifted", "units": 1}),
+        ),
+        inputs=((22, 6),),
+        mutated=0,
+        outputs=(2,),
+        packed="list",
+        edit=Edit(n=1, ranges=((9, 10),), content="letters", explain=True),
+        seed=634,
     ),
 }
 
@@ -52,4 +67,4 @@ def test_random_models(part):
 
 @pytest.mark.parametrize("what", FAILED)
 def test_what_failed_before(what):
-    assert check(FAILED[what]) in ("", "ill-conditioned")
+    assert check(FAILED[what]) == ""
