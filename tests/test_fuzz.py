@@ -26,6 +26,19 @@ FAILED: dict[str, Recipe] = {
         edit=Edit(n=1, ranges=((0, 7),), content="zeros", reduce="sum"),
         seed=915,
     ),
+    # The same where what follows reads the shape as it prepares: on TensorFlow, compiled or not.
+    "maximum_of_medians": Recipe(
+        steps=(
+            Step("reduce_channels", (0,), {"f": "median", "axis": -1, "keepdims": True}),
+            Step("global_max", (1,), {}),
+        ),
+        inputs=((36, 20),),
+        mutated=0,
+        outputs=(2,),
+        packed="list",
+        edit=Edit(n=1, ranges=((9, 10),), content="letters"),
+        seed=231,
+    ),
     # A slice that leaves nothing was taken for a move of positions.
     "empty_slice": Recipe(
         steps=(
@@ -65,6 +78,7 @@ def test_random_models(part):
     agrees()
 
 
+@pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("what", FAILED)
-def test_what_failed_before(what):
-    assert check(FAILED[what]) == ""
+def test_what_failed_before(what, jit):
+    assert check(FAILED[what], jit) == ""
