@@ -33,7 +33,7 @@ test: lint
 		echo "== KERAS_BACKEND=$$backend, exactness in float64"; \
 		KERAS_BACKEND=$$backend FASTISM_TEST_FLOAT=float64 \
 			$(BIN)/python -m pytest $(PYTEST_ARGS) tests/test_exactness.py tests/test_model_exactness.py \
-			tests/test_architectures.py; \
+			tests/test_architectures.py tests/test_fuzz.py; \
 	done
 
 lint: $(VENV)/.dev

@@ -87,6 +87,13 @@ def any_batch(
     return tf.function(fn, input_signature=[specs], autograph=False).get_concrete_function()
 
 
+def with_shape(tensor: Any, shape: Sequence[int]) -> Any:
+    """``tensor``, told its shape without the batch axis where TensorFlow's tracing lost it (as a median does)."""
+    if name() == "tensorflow" and hasattr(tensor, "set_shape") and not tensor.shape[1:].is_fully_defined():
+        tensor.set_shape((None, *[n or None for n in shape]))
+    return tensor
+
+
 def _traced_once(function: Any) -> Callable[..., Any]:
     """A ``tf.function`` that is traced by its first call, without TensorFlow's warnings that it is made often."""
     concrete: list[Callable[..., Any]] = []

@@ -236,7 +236,8 @@ def reference_function(plan: Plan, taps: Collection[int] | None = None) -> Calla
     def reference(inputs):
         values = dict(zip(plan.graph.inputs, inputs, strict=True))
         for planned in plan.steps:
-            values.update(evaluate(planned.wired, plan.program, values.__getitem__))
+            found = evaluate(planned.wired, plan.program, values.__getitem__)
+            values.update((t, backend.with_shape(value, plan.program.shapes[t])) for t, value in found.items())
         cache = {}
         for t in plan.taps if taps is None else taps:
             cache[str(t)] = _every_row(values[t], inputs[0])

@@ -235,8 +235,15 @@ def settled(graph: Graph, shapes: Sequence[tuple[int, ...]] | None = None) -> Gr
             tensors.append(tensor)
             continue
         dtype = keras.backend.standardize_dtype(spec.dtype)
-        tensors.append(replace(tensor, shape=tuple(spec.shape[1:]), dtype=dtype))
+        tensors.append(replace(tensor, shape=_best(tuple(spec.shape[1:]), tensor.shape), dtype=dtype))
     return replace(graph, tensors=tuple(tensors))
+
+
+def _best(traced: tuple[int | None, ...], noted: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """A traced shape; what tracing lost (as TensorFlow's median does) as Keras noted it."""
+    if len(traced) != len(noted):
+        return traced
+    return tuple(n if t is None else t for t, n in zip(traced, noted, strict=True))
 
 
 def keras_mask(tensor: Any) -> Any:

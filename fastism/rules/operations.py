@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from keras import ops, tree
 
+from fastism import backend
 from fastism.graph import Call, Graph, Ref
 from fastism.rules.conv import convolution, depthwise, transposed
 from fastism.rules.merge import Combine, Concatenate
@@ -169,6 +170,8 @@ def along(call: Call, graph: Graph) -> Lowered:
     """Operations along axes: of channels, position by position; reductions over positions incrementally."""
     if len(_refs(call)) != 1:
         raise Refuse("it has several changing arguments")
+    if backend.name() == "torch" and type(call.op) in _classes("count_nonzero", 1):
+        raise Refuse("on torch, Keras gives it transposed")
     shape, out = _known(graph.shape(call.inputs[0])), _known(graph.shape(call.outputs[0]))
     rank = len(shape) + 1
     wanted = vars(call.op).get("axis", call.kwargs.get("axis", -1))

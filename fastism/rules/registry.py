@@ -96,6 +96,8 @@ def checked(call: Call, graph: Graph) -> Rule:
     for tensor in (*call.inputs, *call.outputs):
         if None in graph.shape(tensor):
             raise Refuse("a length is unknown when the model is built")
+        if 0 in graph.shape(tensor):
+            raise Refuse("one of its tensors is empty")
     if any(graph.tensors[t].masked for t in call.inputs):
         raise Refuse("it receives a Keras mask, which does not travel with windows")
     if _mask_argument(call) is not None:
