@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -216,7 +217,9 @@ class Engine:
             begin = self.window(plan.width, i) if compact else None
             if begin is not None:
                 place = place - begin[0][at[row]]
-            target[cells[row], place] += values[row, column].astype(target.dtype)
+            there = (cells[row], place)
+            wide = np.int64 if target.dtype.kind in "iub" else target.dtype
+            target[there] = (target[there].astype(wide) + values[row, column].astype(wide)).astype(target.dtype)
 
 
 def evaluate(wired: Wired, program: Program, whole: Callable[[int], Tensor]) -> dict[int, Tensor]:
@@ -235,15 +238,17 @@ def reference_function(plan: Plan, taps: Collection[int] | None = None) -> Calla
 
     def reference(inputs):
         values = dict(zip(plan.graph.inputs, inputs, strict=True))
-        for planned in plan.steps:
+        masks = {}  # as they are when a call comes: some layers take them off their inputs
+        for i, planned in enumerate(plan.steps):
+            if planned.state == DENSE:
+                read = {plan.program.find(t) for t in planned.wired.call.inputs}
+                masks.update({f"mask:{i}:{t}": keras_mask(values[t]) for t in read})
             found = evaluate(planned.wired, plan.program, values.__getitem__)
             values.update((t, backend.with_shape(value, plan.program.shapes[t])) for t, value in found.items())
         cache = {}
         for t in plan.taps if taps is None else taps:
             cache[str(t)] = _every_row(values[t], inputs[0])
-            mask = keras_mask(values[t])
-            if mask is not None:
-                cache[f"mask:{t}"] = mask
+        cache.update({name: mask for name, mask in masks.items() if mask is not None})
         for i, planned in enumerate(plan.steps):
             step = planned.wired.step
             if planned.state == WINDOW and step is not None and planned.given is not None:
@@ -287,7 +292,7 @@ def trace(plan: Plan, cache, sequence, slots, delta, groups: int, members: int) 
     program = plan.program
     runtime = Runtime(
         cache={int(k): v for k, v in cache.items() if ":" not in k},
-        masks={int(k.removeprefix("mask:")): v for k, v in cache.items() if k.startswith("mask:")},
+        masks={k.removeprefix("mask:"): v for k, v in cache.items() if k.startswith("mask:")},
         sequence=ops.convert_to_tensor(sequence, dtype="int32"),
         slots=ops.convert_to_tensor(slots, dtype="int32"),
         slot_of=plan.slot_of,
@@ -299,10 +304,10 @@ def trace(plan: Plan, cache, sequence, slots, delta, groups: int, members: int) 
         program.mutated: Window(runtime, program.mutated, plan.spans[program.mutated], delta=delta)
     }
 
-    def whole(tensor: int) -> Tensor:
+    def whole(step: int, tensor: int) -> Tensor:
         state = states.get(tensor)
         if state is None:
-            return runtime.repeat(tensor)
+            return runtime.repeat(tensor, f"{step}:{tensor}")
         return state.whole() if isinstance(state, Window) else state
 
     for i, planned in enumerate(plan.steps):
@@ -311,7 +316,7 @@ def trace(plan: Plan, cache, sequence, slots, delta, groups: int, members: int) 
             prepared = {k[len(prefix) :]: v for k, v in cache.items() if k.startswith(prefix)}
             states[planned.wired.outputs[0]] = _run_window(planned, runtime, states, prepared)
         elif planned.state == DENSE:
-            states.update(evaluate(planned.wired, program, whole))
+            states.update(evaluate(planned.wired, program, functools.partial(whole, i)))
     return states
 
 

@@ -8,6 +8,7 @@ appear. Nothing of the user's model is modified, cloned or renamed.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +40,7 @@ class Tensor:
         shape: Without the batch axis; None where Keras does not know it.
         dtype: Keras dtype name.
         masked: Whether Keras attaches a mask to it.
+        moved: Whether the batch is not its first axis alone, so that no row of it belongs to one sequence.
     """
 
     id: int
@@ -46,6 +48,7 @@ class Tensor:
     shape: tuple[int | None, ...]
     dtype: str
     masked: bool = False
+    moved: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,10 @@ class Graph:
     def fingerprint(self) -> tuple[Any, ...]:
         """What users may set on a layer after its call was read, and which decides how it is computed."""
         settings = ("activation", "lora_enabled", "quantization_mode", "pool_mode")
-        return tuple(id(getattr(call.op, name, None)) for call in self.calls for name in settings)
+        given = tuple(id(getattr(call.op, name, None)) for call in self.calls for name in settings)
+        plain = (int, float, str, bool, type(None))
+        public = ((k, v) for layer in self.traced for k, v in sorted(vars(layer).items()) if not k.startswith("_"))
+        return (*given, *(item for item in public if isinstance(item[1], plain)))
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -191,7 +197,52 @@ def chosen(graph: Graph, which: Sequence[int]) -> Graph:
 def certain(graph: Graph) -> Graph:
     """The graph with shapes and dtypes found by tracing, unless it is plain that what Keras noted is right."""
     plain = all(t.dtype == "float32" and None not in t.shape for t in graph.tensors)
-    return graph if plain else settled(graph)
+    return located(graph if plain else settled(graph))
+
+
+#: Operations that can put the batch elsewhere than on the first axis.
+_MOVERS = frozenset(
+    ["Reshape", "Transpose", "Swapaxes", "Moveaxis", "Ravel", "Squeeze", "ExpandDims", "GetItem", "Einsum"]
+)
+#: A number of sequences that is the size of no axis.
+_BATCH = 99991
+
+
+def located(graph: Graph) -> Graph:
+    """The graph with every tensor marked whose first axis is not the batch, traced on a batch of a peculiar size.
+
+    Tensors without any batch axis, as constants are, have no mark: all sequences share them.
+    """
+    if not any(_may_move(c.op) for c in graph.calls) or any(None in graph.shape(t) for t in graph.inputs):
+        return graph
+    specs = [keras.KerasTensor((_BATCH, *graph.shape(t)), dtype=graph.tensors[t].dtype) for t in graph.inputs]
+    try:
+        found = keras.src.backend.compute_output_spec(functools.partial(_values, graph), *specs)
+    except Exception:  # whatever a layer does to a batch of this size; what can be known is known already
+        return graph
+    moved = {t for t, spec in found.items() if _moved(getattr(spec, "shape", ()))}
+    if not moved:
+        return graph
+    return replace(graph, tensors=tuple(replace(t, moved=t.id in moved) for t in graph.tensors))
+
+
+def _may_move(op: Any) -> bool:
+    if not isinstance(op, keras.Layer):
+        return type(op).__name__ in _MOVERS
+    opaque = isinstance(op, keras.layers.TimeDistributed | keras.layers.Lambda)
+    return opaque or not type(op).__module__.startswith(("keras.", "fastism."))
+
+
+def _moved(shape: tuple[int | None, ...]) -> bool:
+    return any(n is not None and n >= _BATCH and n % _BATCH == 0 for n in shape) and shape[0] != _BATCH
+
+
+def _values(graph: Graph, *inputs: Any) -> dict[int, Any]:
+    """All tensors of a graph, from its inputs."""
+    values = dict(zip(graph.inputs, inputs, strict=True))
+    for call in graph.calls:
+        values.update(zip(call.outputs, call.evaluate([values[t] for t in call.inputs]), strict=True))
+    return values
 
 
 def settled(graph: Graph, shapes: Sequence[tuple[int, ...]] | None = None) -> Graph:
@@ -211,9 +262,7 @@ def settled(graph: Graph, shapes: Sequence[tuple[int, ...]] | None = None) -> Gr
     dtypes = [graph.tensors[t].dtype for t in graph.inputs]
 
     def run(*inputs):
-        values = dict(zip(graph.inputs, inputs, strict=True))
-        for call in graph.calls:
-            values.update(zip(call.outputs, call.evaluate([values[t] for t in call.inputs]), strict=True))
+        values = _values(graph, *inputs)
         return [values[t.id] for t in graph.tensors if t.id in values]
 
     specs = [keras.KerasTensor((None, *s), dtype=d) for s, d in zip(sizes, dtypes, strict=True)]
@@ -432,9 +481,23 @@ class _Reader:
 
 
 def _variables(model: Any, calls: Sequence[Call]) -> tuple[Any, ...]:
-    """Those of the model, and any that its operations take as arguments."""
+    """Those of the model, and any that its operations take as arguments or its functions reach outside of it."""
     given = [v for c in calls for v in tree.flatten((c.args, c.kwargs)) if isinstance(v, keras.Variable)]
-    return tuple({id(v): v for v in [*model.variables, *given]}.values())
+    outside = [v for c in calls for v in reached(c.op)]
+    return tuple({id(v): v for v in [*model.variables, *given, *outside]}.values())
+
+
+def reached(op: Any) -> list[Any]:
+    """The variables of a layer, and those that the function of a Lambda finds where it was defined."""
+    own = list(op.variables) if isinstance(op, keras.Layer) else []
+    if not isinstance(op, keras.layers.Lambda):
+        return own
+    try:
+        found = inspect.getclosurevars(op.function)
+    except (TypeError, ValueError):  # not a Python function
+        return own
+    outside = [*found.nonlocals.values(), *found.globals.values()]
+    return [*own, *(v for v in outside if isinstance(v, keras.Variable))]
 
 
 def _opened(op: Any) -> Functional | None:

@@ -19,7 +19,7 @@ from keras import ops, tree
 
 from fastism import backend
 from fastism.errors import ModelError
-from fastism.graph import Call, Graph, Ref, Subclassed, Tensor, certain, inside, read_model
+from fastism.graph import Call, Graph, Ref, Subclassed, Tensor, certain, inside, reached, read_model
 from fastism.plan import WINDOW, Plan
 
 #: Largest difference between a layer and its inside, as a share of the layer's largest output.
@@ -199,7 +199,10 @@ def open_call(graph: Graph, call: Call) -> Graph:
         raise
     except Exception as error:
         raise NotOpened(f"its inside does not run ({type(error).__name__})") from error
-    return certain(_spliced(graph, call, calls, tensors, dict(zip(call.outputs, outputs, strict=True))))
+    result = certain(_spliced(graph, call, calls, tensors, dict(zip(call.outputs, outputs, strict=True))))
+    if any(result.tensors[t].moved for inner in calls for t in inner.outputs):
+        raise NotOpened("its inside moves the batch axis")
+    return result
 
 
 def extended(graph: Graph, function: Callable[..., Any], what: str) -> Graph:
@@ -249,7 +252,7 @@ def frozen(graph: Graph) -> tuple[Any, ...]:
     arguments = (leaf for c in graph.calls for leaf in tree.flatten((c.args, c.kwargs)))
     if not graph.traced or not any(keras.ops.is_tensor(leaf) for leaf in arguments):
         return ()
-    return tuple({id(v): v for layer in graph.traced for v in layer.variables}.values())
+    return tuple({id(v): v for layer in graph.traced for v in reached(layer)}.values())
 
 
 def weights_hash(variables: Sequence[Any]) -> str:

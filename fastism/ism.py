@@ -17,7 +17,7 @@ from fastism.draw import plot_graph, plot_plan
 from fastism.engine import Engine
 from fastism.errors import ModelError, UnsupportedLayerError
 from fastism.explain import Explanation, explain
-from fastism.graph import Graph, chosen, settled
+from fastism.graph import Graph, chosen, located, settled
 from fastism.inside import extended, frozen, opened, read, weights_hash
 from fastism.mutations import Edits, replacements, substitutions
 from fastism.naive import Saturation
@@ -371,7 +371,7 @@ class FastISM:
         if self._outputs is not None:
             graph = chosen(graph, self._outputs)
         if any(None in t.shape for t in graph.tensors):
-            graph = settled(graph, [tuple(int(n or 0) for n in s) for s in shapes])
+            graph = located(settled(graph, [tuple(int(n or 0) for n in s) for s in shapes]))
         if self._reduce is not None:
             graph = extended(graph, self._reduce, "reduce")
         plan = opened(

@@ -304,7 +304,11 @@ class _Maker:
     def add(self, wired: Wired) -> None:
         changed = [t for t in wired.inputs if t in self.span or t in self.dense]
         if not changed:
-            self.steps.append(Planned(wired, REFERENCE))
+            if any(self.program.graph.tensors[t].moved for t in wired.call.outputs):
+                # rows of these belong to no sequence, so they are computed for every mutant
+                self._dense(wired, np.zeros_like(self.reached[self.program.mutated]), "", gap=False)
+            else:
+                self.steps.append(Planned(wired, REFERENCE))
             return
         arrived = np.any([self.reached[t] for t in changed], axis=0)
         try:
@@ -313,6 +317,7 @@ class _Maker:
             if wired.step is None:
                 raise Refuse(wired.reason)
             given = self._given(wired)
+            self._check_numbers(wired)
             local = wired.step.place(given)
             if local.span is not None:
                 local = replace(local, span=trimmed(local.span, given.need))
@@ -341,6 +346,12 @@ class _Maker:
             reach=self.reach,
             need=self.program.needed.get(out),
         )
+
+    def _check_numbers(self, wired: Wired) -> None:
+        """Refuse what does arithmetic with integers or booleans: their changes have no floats to be carried in."""
+        kinds = {self.program.graph.tensors[t].dtype for t in (*wired.call.inputs, *wired.call.outputs)}
+        if not isinstance(wired.step, Pointwise) and any("float" not in k for k in kinds):
+            raise Refuse(f"its tensors are {' and '.join(sorted(kinds))}")
 
     def _producer(self, tensor: int) -> str:
         for planned in self.steps:

@@ -15,18 +15,24 @@ from fastism.window import Span, constant, grain
 Tensor = Any
 
 
+def change_dtype(dtype: str) -> str:
+    """Of the difference of two tensors: that of floats is one of their kind, that of others a signed integer."""
+    if "float" in dtype:
+        return dtype
+    return "int64" if dtype in ("int64", "uint64", "uint32") else "int32"
+
+
 def add(reference: Tensor, delta: Tensor) -> Tensor:
-    """Mutant values, in the reference's own dtype; booleans and integers too, whose changes are floats."""
-    if keras.backend.is_float_dtype(keras.backend.standardize_dtype(reference.dtype)):
-        return ops.cast(delta, reference.dtype) + reference
-    return ops.cast(ops.round(ops.cast(reference, "float32") + delta), reference.dtype)
+    """Mutant values, in the reference's own dtype."""
+    dtype = keras.backend.standardize_dtype(reference.dtype)
+    wide = change_dtype(dtype)
+    return ops.cast(ops.cast(delta, wide) + ops.cast(reference, wide), dtype)
 
 
 def subtract(value: Tensor, reference: Tensor) -> Tensor:
-    """The change, a float also for booleans and integers."""
-    if keras.backend.is_float_dtype(keras.backend.standardize_dtype(value.dtype)):
-        return value - reference
-    return ops.cast(value, "float32") - ops.cast(reference, "float32")
+    """The change."""
+    wide = change_dtype(keras.backend.standardize_dtype(value.dtype))
+    return ops.cast(value, wide) - ops.cast(reference, wide)
 
 
 class Window:
@@ -84,7 +90,7 @@ class Runtime:
 
     Args:
         cache: Reference activations (N, ...) by tensor id, and what steps prepared, by (step, name).
-        masks: Keras masks (N, ...) of those of them that have one.
+        masks: Keras masks (N, ...) that a step's inputs had, by "step:tensor".
         sequence: (G,) which of the N sequences each group belongs to.
         slots: (S, G) window starts, one row for each distinct table of starts.
         slot_of: Row of ``slots`` and number to add, for each span, by id.
@@ -95,7 +101,7 @@ class Runtime:
         self,
         *,
         cache: Mapping[Any, Tensor],
-        masks: Mapping[int, Tensor],
+        masks: Mapping[str, Tensor],
         sequence: Tensor,
         slots: Tensor,
         slot_of: Mapping[int, tuple[int, int]],
@@ -147,11 +153,11 @@ class Runtime:
         reference = self.per_group(window.tensor)
         return kernels.flat(add(reference, delta))
 
-    def repeat(self, tensor: int) -> Tensor:
-        """(G * M, ...) the whole reference of a tensor, once for every variant."""
+    def repeat(self, tensor: int, mask: str = "") -> Tensor:
+        """(G * M, ...) a tensor's whole reference for every variant, with the mask of that name if there is one."""
         whole = self._for_every_variant(self.cache[tensor])
-        if tensor in self.masks:
-            set_keras_mask(whole, self._for_every_variant(self.masks[tensor]))
+        if mask in self.masks:
+            set_keras_mask(whole, self._for_every_variant(self.masks[mask]))
         return whole
 
     def _for_every_variant(self, array: Tensor) -> Tensor:

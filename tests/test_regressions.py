@@ -12,6 +12,7 @@ from fastism import FastISM, ModelError, NaiveISM
 from fastism.rules.registry import Refuse
 from fastism.testing import assert_matches_naive, randomize
 
+JAX = keras.backend.backend() == "jax"
 FLOAT64 = keras.config.floatx() == "float64"
 RTOL = 1e-8 if FLOAT64 else 1e-3
 
@@ -185,3 +186,121 @@ def test_a_final_cast_is_kept():
     y = L.Conv1D(5, 5, padding="same", dtype="mixed_float16")(x)
     model = randomize(keras.Model(x, L.Activation("linear", dtype="float32")(y)))
     assert FastISM(model)(one_hot(1, 20).astype("float32")).dtype == "float32"
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_a_mask_that_attention_takes_off_its_input(value):
+    x, z = keras.Input((12, 4)), keras.Input((12, 3))
+    y = L.MultiHeadAttention(2, 3)(L.Conv1D(5, 3)(x), L.Masking(value)(z))
+    second = np.random.default_rng(1).normal(size=(2, 12, 3)).astype(keras.config.floatx())
+    second[0, 5:] = value
+    if JAX and FLOAT64:
+        pytest.skip("JAX computes attention in float32")
+    matches(keras.Model([x, z], y), [one_hot(2, 12), second])
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [lambda: L.TimeDistributed(L.Dense(3)), lambda: L.TimeDistributed(L.Conv1D(3, 3))],
+    ids=["dense", "conv"],
+)
+def test_the_batch_beside_an_axis_of_size_one(layer):
+    """Read as the batch, the other axis mixed the sequences on torch."""
+    x = keras.Input((12, 4))
+    y = layer()(L.Reshape((1, 12, 4))(x))
+    matches(keras.Model(x, L.Dense(2)(L.Flatten()(y))), one_hot(2, 12))
+
+
+def test_time_before_the_batch():
+    x = keras.Input((12, 4))
+    y = ops.transpose(L.Conv1D(5, 3, padding="same")(x), (1, 0, 2))
+    matches(keras.Model(x, L.Dense(2)(ops.concatenate([y[3], ops.mean(y, axis=0)], axis=-1))), one_hot(2, 12))
+
+
+def test_positions_in_the_batch():
+    """Of the mutated input and of another one."""
+    x, z = keras.Input((12, 4)), keras.Input((12, 4))
+    folded = [ops.reshape(L.Dense(3)(ops.reshape(t, (-1, 4))), (-1, 12, 3)) for t in (x, z)]
+    y = L.Conv1D(3, 3, padding="same")(x)
+    matches(keras.Model([x, z], L.Add()([*folded, y])), [one_hot(2, 12), one_hot(2, 12, seed=5)])
+
+
+def lying(x, length=12):
+    return L.Reshape((1, length, 4))(x)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda y: L.ReLU()(y),
+        lambda y: L.BatchNormalization()(y),
+        lambda y: L.Identity()(y),
+        lambda y: L.Concatenate()([y, y]),
+        lambda y: y * 2,
+        lambda y: ops.sum(ops.square(L.Dense(3)(y)), axis=-1),
+        lambda y: ops.max(L.Conv2D(5, (1, 3), padding="same")(y), axis=-1),
+        lambda y: y * ops.transpose(y, (0, 2, 1, 3)),
+    ],
+    ids=["relu", "norm", "identity", "joined", "twice", "sum", "max", "crossed"],
+)
+def test_positions_on_the_second_axis_of_an_output(make):
+    x = keras.Input((12, 4))
+    matches(keras.Model(x, make(lying(x))), one_hot(2, 12))
+
+
+def test_positions_on_the_second_axis_beside_another_input():
+    x, z = keras.Input((12, 4)), keras.Input((1, 12, 4))
+    second = np.random.default_rng(1).normal(size=(2, 1, 12, 4)).astype(keras.config.floatx())
+    y = L.Conv2D(4, (1, 3), padding="same")(lying(x))
+    matches(keras.Model([x, z], L.Flatten()(L.Multiply()([y, z]))), [one_hot(2, 12), second])
+
+
+@pytest.mark.parametrize("layer", [L.Conv2D, L.SeparableConv2D], ids=["conv", "separable"])
+def test_no_tap_meets_the_second_axis(layer):
+    """An even, dilated kernel steps over an axis of size 1."""
+    x = keras.Input((12, 4))
+    y = layer(3, 2, dilation_rate=2, padding="same")(L.Reshape((12, 1, 4))(x))
+    matches(keras.Model(x, L.Concatenate()([L.Flatten()(y), L.Flatten()(x)])), one_hot(2, 12))
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int32"])
+def test_moves_of_numbers_that_are_no_floats(dtype):
+    x = keras.Input((12, 4))
+    y = ops.cast(L.Conv1D(3, 3, padding="same")(x) * 3, "int32")
+    y = ops.greater(y, 0) if dtype == "bool" else ops.cast(ops.abs(y), dtype)
+    y = ops.concatenate([ops.flip(y, axis=1), y], axis=-1)[:, 2:9]
+    matches(keras.Model(x, ops.cast(y, keras.config.floatx())), one_hot(2, 12))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda y: ops.max(y, axis=1), lambda y: ops.subtract(y, ops.flip(y, axis=1))], ids=["max", "subtract"]
+)
+def test_arithmetic_of_integers(make):
+    x = keras.Input((12, 4))
+    y = make(ops.cast(L.Conv1D(3, 3, padding="same")(x) * 9, "int32"))
+    matches(keras.Model(x, ops.cast(y, keras.config.floatx())), one_hot(2, 12))
+
+
+class Renamed(L.GRU):
+    """Overrides nothing."""
+
+
+def test_a_recurrent_layer_of_another_name():
+    x = keras.Input((12, 4))
+    matches(keras.Model(x, Renamed(3)(x)), one_hot(2, 12))
+
+
+def test_einsum_of_a_diagonal():
+    x = keras.Input((4, 4))
+    matches(keras.Model(x, ops.einsum("abb->ab", x)), one_hot(2, 4))
+
+
+def test_a_variable_outside_of_a_lambda_changes():
+    scale = keras.Variable(np.float32(1))
+    x = keras.Input((12, 4))
+    model = randomize(keras.Model(x, L.Lambda(lambda v: ops.relu(v * ops.cast(scale, v.dtype)))(L.Conv1D(3, 3)(x))))
+    ism = FastISM(model, test_correctness=False)
+    ism.saturate(one_hot(2, 12))
+    scale.assign(5.0)
+    want = model.predict(one_hot(2, 12), verbose=0)
+    np.testing.assert_allclose(ism.saturate(one_hot(2, 12)).reference, want, rtol=1e-4)

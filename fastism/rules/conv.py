@@ -349,7 +349,10 @@ def geometry(call: Call, graph: Graph, kernel: tuple[int, ...]) -> Geometry1D:
     if n != 2 or out[1] != 1:
         raise Refuse("it convolves along two axes")
     if shape[1] == 1:
-        return Geometry1D(slide, row=same_padding(1, kernel[1], 1, dilations[1]) // max(dilations[1], 1))
+        row, between = divmod(same_padding(1, kernel[1], 1, dilations[1]), dilations[1])
+        if between:
+            raise Refuse("no tap of its kernel meets the second axis")
+        return Geometry1D(slide, row=row)
     if op.padding != "valid" or kernel[1] != shape[1]:
         raise Refuse("it convolves along two axes")
     return Geometry1D(slide, whole=True)

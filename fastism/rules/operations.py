@@ -242,7 +242,7 @@ def einsum(call: Call, graph: Graph) -> Lowered:
 def _positions_stay(term: str, shape: Shape, result: str, fixed: Sequence[str]) -> bool:
     if term.startswith("...") and result.startswith("..."):
         return len(term) - 3 <= len(shape) - 1 and not any("." in f for f in fixed)
-    if "." in term + result or len(term) < 2:
+    if "." in term + result or len(term) < 2 or len(set(term)) < len(term):
         return False
     return term[:2] == result[:2] and not any(c in f for f in fixed for c in term[:2])
 

@@ -92,7 +92,8 @@ class Direction:
     def step(self, z: Tensor, states: Sequence[Tensor], weights: Mapping[str, Tensor]) -> list[Tensor]:
         """(rows, gates) projected inputs and (rows, U) states -> the next states, the first of which is the output."""
         recur = [weights[k] for k in ("recur0", "recur1") if k in weights]
-        return _CELLS[type(self.layer)](self.layer.cell, z, states, recur)
+        follow = next(f for kind, f in _CELLS.items() if isinstance(self.layer, kind))
+        return follow(self.layer.cell, z, states, recur)
 
     def prepare(self, x: Tensor) -> dict[str, Tensor]:
         """Weights, (N, T, gates) projected reference inputs, and (N, T + 1, U) states of the reference.

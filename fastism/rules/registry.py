@@ -98,6 +98,8 @@ def checked(call: Call, graph: Graph) -> Rule:
             raise Refuse("a length is unknown when the model is built")
         if 0 in graph.shape(tensor):
             raise Refuse("one of its tensors is empty")
+        if graph.tensors[tensor].moved:
+            raise Refuse("one of its tensors has the batch on another axis than the first")
     if any(graph.tensors[t].masked for t in call.inputs):
         raise Refuse("it receives a Keras mask, which does not travel with windows")
     if _mask_argument(call) is not None:

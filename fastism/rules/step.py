@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from fastism.runtime import Runtime, Window
+from fastism.runtime import Runtime, Window, change_dtype
 from fastism.window import Ints, Span
 
 Tensor = Any
@@ -99,7 +99,7 @@ class At:
         if self.local.span is None:
             raise RuntimeError("a step that gives a whole tensor has no output window")
         dtype = self.given.dtype
-        change = dtype if "float" in dtype else "float32"  # booleans and integers have no difference of their own kind
+        change = change_dtype(dtype)
         cast = {form: ops.cast(tensor, change if form == "delta" else dtype) for form, tensor in forms.items()}
         return Window(self.runtime, self.given.output, self.local.span, **cast)
 

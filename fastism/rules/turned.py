@@ -77,8 +77,8 @@ def lower(call: Call, graph: Graph) -> Lowered:
         return found.fn(replace(call, op=Exchanged(call.op)), graph)
     if found.fn in (select, select_layer, shape.permute, shape.reshape):
         return select(call, graph)
-    if found.fn not in _ALIKE:
-        raise Refuse("positions run along the second axis of its tensors")
+    if found.fn not in _ALIKE or not all(_fits(call, graph, t) for t in (*call.inputs, *call.outputs)):
+        raise Refuse("positions run along the second axis of its tensors, or of some of them")
     rank = 1 + max(len(graph.shape(t)) for t in (*call.inputs, *call.outputs))
     axis = getattr(call.op, "axis", rank - 1)
     axes = list(axis) if isinstance(axis, list | tuple) else [axis]
@@ -87,3 +87,9 @@ def lower(call: Call, graph: Graph) -> Lowered:
     if any(len(getattr(leaf, "shape", ())) > 1 for leaf in tree.flatten((call.args, call.kwargs))):
         raise Refuse("positions run along the second axis of its tensors, and an array is among its arguments")
     return found.fn(call, graph)
+
+
+def _fits(call: TurnedCall, graph: Graph, tensor: int) -> bool:
+    """Whether a tensor is turned, looks the same turned, or is what a pooling over both axes gives."""
+    pooled = isinstance(call.op, layers.GlobalAveragePooling2D | layers.GlobalMaxPooling2D)
+    return tensor in call.turned or graph.shape(tensor)[:2] == (1, 1) or (pooled and tensor in call.outputs)
