@@ -12,9 +12,18 @@ def predict(model, inputs, batch=512):
     parts = []
     for i in range(0, len(inputs[0]), batch):
         chunk = [a[i : i + batch] for a in inputs]
-        y = model(_structured(model, chunk), training=False)
+        y = _run(model, chunk)
         parts.append([np.asarray(ops.convert_to_numpy(t)) for t in tree.flatten(y)])
     return [np.concatenate(p) for p in zip(*parts, strict=True)]
+
+
+def _run(model, chunk):
+    if keras.backend.backend() != "jax":
+        return model(_structured(model, chunk), training=False)
+    # on JAX every operation would be compiled by itself, for every number of rows
+    rows, whole = len(chunk[0]), 1 << (len(chunk[0]) - 1).bit_length()
+    padded = [np.concatenate([a, np.repeat(a[-1:], max(whole, 16) - rows, axis=0)]) for a in chunk]
+    return tree.map_structure(lambda y: y[:rows], model.predict_on_batch(_structured(model, padded)))
 
 
 def _structured(model, arrays):
