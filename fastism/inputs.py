@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
 from fastism.errors import ModelError
 from fastism.graph import Graph
@@ -248,7 +248,7 @@ def read_channels(channels: Any, size: int) -> np.ndarray | None:
 
 
 def read_outputs(outputs: Any, graph: Graph, model: Any) -> tuple[int, ...] | None:
-    """Which outputs are wanted, as indices; None for all.
+    """Which outputs are wanted, as indices; None for all. A name of several outputs gives all of them.
 
     Raises:
         ValueError: If one is no index or name of an output.
@@ -258,16 +258,19 @@ def read_outputs(outputs: Any, graph: Graph, model: Any) -> tuple[int, ...] | No
     n = len(graph.outputs)
     names = list(getattr(model, "output_names", []))
     names = names if len(names) == n else list(graph.output_names)
-    keys = list(graph.output_structure) if isinstance(graph.output_structure, dict) else []
+    entries: Any = graph.output_structure if isinstance(graph.output_structure, dict) else {}
+    if entries:  # the number of each output where it stands; trees may list them in another order than the keys
+        entries = tree.pack_sequence_as(entries, list(range(n)))
+    keys = list(entries)
     accepted = f"an index from 0 to {n - 1}, a name of {keys or names}, or a list of these is accepted"
     wanted = [outputs] if isinstance(outputs, str) or not isinstance(outputs, list | tuple) else list(outputs)
     found = []
     for one in wanted:
         if isinstance(one, str):
-            lists = [names_ for names_ in (sorted(keys), names, list(graph.output_names)) if one in names_]
-            if not lists:
+            lists = [names_ for names_ in (names, list(graph.output_names)) if one in names_]
+            if one not in entries and not lists:
                 raise ValueError(f"outputs names {one!r}; {accepted}.")
-            found.append(lists[0].index(one))
+            found.extend(tree.flatten(entries[one]) if one in entries else [lists[0].index(one)])
         else:
             try:
                 i = operator.index(one)

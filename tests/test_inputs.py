@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 
 import keras
@@ -402,3 +403,29 @@ def test_good_positions():
 def test_layers_that_are_no_names(names):
     with pytest.raises(ValueError, match="early_stop_layers names"):
         FastISM(one_input(), early_stop_layers=names)
+
+
+# ------------------------------------------------------------------------------------------ outputs by name
+
+
+def several_outputs(make):
+    x = L.Input((LENGTH, A))
+    return randomize(keras.Model(x, make(*[L.Conv1D(n, 3, name=f"conv{n}")(x) for n in (2, 3, 5)])))
+
+
+@pytest.mark.parametrize(
+    ("make", "sizes"),
+    [
+        (lambda p, q, r: collections.OrderedDict([("z", p), ("a", q), ("m", r)]), {"z": [2], "a": [3], "m": [5]}),
+        (lambda p, q, r: {"z": p, "a": q, "m": r}, {"z": [2], "a": [3], "m": [5]}),
+        (lambda p, q, r: {"b": p, "a": [q, r]}, {"b": [2], "a": [3, 5], "conv3": [3]}),
+        (lambda p, q, r: {"b": p, "a": {"y": q, "x": r}}, {"b": [2], "a": [5, 3]}),
+    ],
+)
+def test_the_name_of_an_output_gives_that_output(make, sizes):
+    model = several_outputs(make)
+    for name, want in sizes.items():
+        found = FastISM(model, outputs=name, jit=JIT)(X)
+        assert [f.shape[-1] for f in (found if isinstance(found, list) else [found])] == want
+    first, last = list(sizes)[:2]
+    assert [f.shape[-1] for f in FastISM(model, outputs=[last, first], jit=JIT)(X)] == sizes[last] + sizes[first]
