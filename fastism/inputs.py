@@ -326,10 +326,24 @@ def read_replacement(replacement: Any, width: int, alphabet: int, dtype: Any) ->
             f"replace_with has shape {value.shape}, but the ranges are {width} wide and the alphabet has {alphabet} "
             f"letters; {accepted}.{repeat}"
         )
-    value = value.astype(dtype)
     if not np.isfinite(value).all():
         raise ValueError(f"replace_with holds NaN or infinite values; {accepted}.")
-    return value
+    with np.errstate(over="ignore"):
+        cast = value.astype(dtype)
+    if not np.isfinite(cast).all():
+        raise ValueError(f"replace_with has values that the model's input dtype {cast.dtype} cannot hold; {accepted}.")
+    return cast
+
+
+def read_flag(value: Any, name: str) -> bool:
+    """True or False.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise ValueError(f"{name} is {_short(value)}; True or False is accepted.")
 
 
 def read_positions(start: Any, end: Any, length: int) -> tuple[int, int]:

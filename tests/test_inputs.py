@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from keras import layers as L
 
-from fastism import FastISM, ModelError
+from fastism import FastISM, ModelError, NaiveISM
 from fastism.graph import read_model
 from fastism.inputs import check_input_index, read_inputs, read_position, read_positions, read_ranges, read_replacement
 from fastism.testing import randomize
@@ -429,3 +429,29 @@ def test_the_name_of_an_output_gives_that_output(make, sizes):
         assert [f.shape[-1] for f in (found if isinstance(found, list) else [found])] == want
     first, last = list(sizes)[:2]
     assert [f.shape[-1] for f in FastISM(model, outputs=[last, first], jit=JIT)(X)] == sizes[last] + sizes[first]
+
+
+# ------------------------------------------------------------------------------------------ flags and generators
+
+
+@pytest.mark.parametrize("option", ["strict", "test_correctness", "jit"])
+@pytest.mark.parametrize("value", ["no", 1, None])
+def test_a_flag_that_is_none(option, value):
+    with pytest.raises(ValueError, match=rf"{option} is {value!r}; .*True or False is accepted"):
+        FastISM(one_input(), **{option: value})
+
+
+@pytest.mark.parametrize("option", ["compact", "progress"])
+def test_a_flag_of_saturate_that_is_none(option):
+    with pytest.raises(ValueError, match=f"{option} is 'no'; True or False is accepted"):
+        ism().saturate(X, **{option: "no"})
+
+
+def test_flags_of_numpy_are_accepted():
+    FastISM(one_input(), test_correctness=np.False_, strict=np.True_, jit=np.False_).saturate(X, compact=np.True_)
+
+
+def test_ranges_may_come_from_a_generator():
+    found = FastISM(one_input(), change_ranges=((i, i + 2) for i in range(3)), test_correctness=False, jit=JIT)
+    assert found(X).shape[:2] == found(X).shape[:2] == (N, 3)
+    assert NaiveISM(one_input(), change_ranges=((i, i + 2) for i in range(3)))(X).shape[:2] == (N, 3)
