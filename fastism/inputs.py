@@ -59,7 +59,8 @@ def read_inputs(x: Any, graph: Graph, mutated: int) -> list[np.ndarray]:
         mutated: Tensor id of the mutated input.
 
     Raises:
-        ValueError: On a wrong number of inputs, rank, length, alphabet or batch, or values that are not finite.
+        ValueError: On a wrong number of inputs, rank, length, alphabet or batch, or values that are not finite or do
+            not fit the input's dtype.
         TypeError: If an input is not numeric.
     """
     parts = _parts(x, graph)
@@ -131,14 +132,35 @@ def _array(value: Any, graph: Graph, tensor: int, mutated: bool) -> np.ndarray:
         e is not None and e != g for e, g in zip(expected[1:], array.shape[1:], strict=True)
     ):
         raise ValueError(f"{name} has shape {array.shape}; {_with_batch(info.shape)} is accepted.")
-    array = array.astype(info.dtype if info.dtype != "bfloat16" else "float32", copy=False)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        bad = np.argwhere(~np.isfinite(array))[0]
-        raise ValueError(
-            f"{name} holds NaN or infinite values (first at index {tuple(int(i) for i in bad)}); finite numbers are "
-            "accepted. Encode unknown bases as zeros or 0.25."
-        )
-    return array
+    dtype = np.dtype(info.dtype if info.dtype != "bfloat16" else "float32")
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast = array.astype(dtype, copy=False)
+    if dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise ValueError(
+                f"{name} holds NaN or infinite values (first at index {_first(~np.isfinite(array))}); finite numbers "
+                "are accepted. Encode unknown bases as zeros or 0.25."
+            )
+        if not np.isfinite(cast).all():
+            raise _does_not_fit(
+                name, array, ~np.isfinite(cast), dtype, f"numbers up to {np.finfo(dtype).max:.3g} are accepted"
+            )
+    elif not np.array_equal(cast, array):
+        raise _does_not_fit(name, array, cast != array, dtype, "give whole numbers in its range")
+    return cast
+
+
+def _first(where: np.ndarray) -> tuple[int, ...]:
+    """The first index at which an array is true."""
+    return tuple(int(i) for i in np.argwhere(where)[0])
+
+
+def _does_not_fit(name: str, array: np.ndarray, where: np.ndarray, dtype: np.dtype, accepted: str) -> ValueError:
+    at = _first(where)
+    return ValueError(
+        f"{name} has values that the model's input dtype {dtype} cannot hold (first {array[at]} at index {at}); "
+        f"{accepted}."
+    )
 
 
 def _to_array(value: Any, name: str) -> np.ndarray:

@@ -369,7 +369,8 @@ def _cast(array: np.ndarray, dtype: np.dtype, what: str) -> np.ndarray:
         raise TypeError(
             f"{what} has dtype {array.dtype}; numbers are accepted. One-hot encode sequences of letters first."
         )
-    cast = array.astype(dtype, copy=False)
+    with np.errstate(invalid="ignore"):
+        cast = array.astype(dtype, copy=False)
     if dtype.kind in "biu" and not np.array_equal(cast, array):
         raise ValueError(
             f"{what} has values that the model's input dtype {dtype} cannot hold; give whole numbers in its range."

@@ -405,6 +405,54 @@ def test_layers_that_are_no_names(names):
         FastISM(one_input(), early_stop_layers=names)
 
 
+# ------------------------------------------------------------------------------------------ dtypes and structures
+
+
+@functools.cache
+def typed_inputs():
+    x, number, flag = L.Input((LENGTH, A), name="dna"), L.Input((3,), dtype="int32"), L.Input((3,), dtype="bool")
+    parts = [L.Flatten()(L.Conv1D(2, 3)(x)), *(keras.ops.cast(t, x.dtype) for t in (number, flag))]
+    return randomize(keras.Model([x, number, flag], L.Concatenate()(parts)))
+
+
+WHOLE, FLAGS = np.array([[3, 1, 2]] * N), np.array([[0, 1, 1]] * N)
+
+
+@pytest.mark.parametrize(
+    ("number", "flag", "message"),
+    [
+        (
+            WHOLE + 0.5,
+            FLAGS,
+            r"dtype int32 cannot hold \(first 3.5 at index \(0, 0\)\); give whole numbers in its range",
+        ),
+        (np.where(WHOLE > 2, np.nan, WHOLE), FLAGS, r"dtype int32 cannot hold \(first nan at index"),
+        (WHOLE * 2**40, FLAGS, r"dtype int32 cannot hold \(first 3298534883328 at"),
+        (WHOLE, FLAGS * 0.5, r"dtype bool cannot hold \(first 0.5 at index \(0, 1\)\)"),
+        (WHOLE, FLAGS * 7, r"dtype bool cannot hold \(first 7 at index"),
+    ],
+)
+def test_numbers_that_an_input_cannot_hold(number, flag, message):
+    with pytest.raises(ValueError, match=message):
+        ism(typed_inputs)([X, number, flag])
+    with pytest.raises(ValueError, match="cannot hold; give whole numbers in its range"):
+        NaiveISM(typed_inputs())([X, number, flag])
+
+
+def test_whole_numbers_of_another_dtype_are_accepted():
+    want = ism(typed_inputs)([X, WHOLE.astype("int32"), FLAGS.astype(bool)])
+    for number, flag in ((WHOLE.astype(float), FLAGS), (WHOLE.astype("uint8"), FLAGS.astype(float))):
+        np.testing.assert_array_equal(ism(typed_inputs)([X, number, flag]), want)
+
+
+@pytest.mark.skipif(keras.config.floatx() == "float64", reason="holds the number")
+def test_numbers_too_large_for_the_precision():
+    with pytest.raises(ValueError, match=r"x has values that .* float32 cannot hold .*1e\+300.*numbers up to 3.4e\+38"):
+        ism()(X * 1e300)
+    with pytest.raises(ValueError, match="replace_with has values that the model's input dtype float32 cannot hold"):
+        ism()(X, [1e300, 0, 0, 0])
+
+
 # ------------------------------------------------------------------------------------------ outputs by name
 
 
