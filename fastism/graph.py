@@ -89,8 +89,26 @@ class Call:
             return given[leaf.id] if isinstance(leaf, Ref) else leaf
 
         args, kwargs = tree.map_structure(fill, (self.args, self.kwargs))
+        if _takes_training(self.op) and "training" not in _bound(self.op, args, {}):
+            kwargs = {**kwargs, "training": False}
         with _losses_kept(self.op):
             return tree.flatten(self.op(*args, **kwargs))
+
+
+def _takes_training(op: Any) -> bool:
+    """Whether a functional model, which predicts with training=False, tells this to the layer."""
+    told = getattr(op, "_call_context_args", None)
+    return bool(getattr(op, "_call_has_training_arg", False)) if told is None else "training" in told
+
+
+def _bound(op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The arguments of a call by name; none where they do not fit."""
+    if len(args) < 2 and not kwargs:
+        return {}
+    try:
+        return inspect.signature(op.call).bind(*args, **kwargs).arguments
+    except TypeError:
+        return {}
 
 
 @contextmanager
@@ -407,6 +425,14 @@ class _Reader:
                 f"Layer {path!r} was called with training=True when the model was built, so its output is random or "
                 "depends on the batch and in-silico mutagenesis is not defined; build the model without that argument."
             )
+        stateful = _stateful(op)
+        if stateful is not None:
+            where = repr(path) if stateful is op else f"{path!r} holds {stateful.name!r}, which"
+            raise ModelError(
+                f"Layer {where} is stateful: what it gives for a sequence depends on the batches before, and it takes "
+                "batches of one size only. Several sequences in a batch, and the same ones again, would differ; build "
+                "the model with stateful=False."
+            )
         inner = _opened(op)
         if inner is not None:
             given = tree.flatten(node.arguments.args[0]) if node.arguments.args else []
@@ -465,16 +491,23 @@ def _paired_by_name(struct: Any) -> bool:
 
 
 def _recorded_training(node: Any) -> bool:
+    """Whether a call was recorded with training=True that is not the layer's own default, as of image layers."""
     op, arguments = node.operation, node.arguments
     if "training" in arguments.kwargs:
-        return bool(arguments.kwargs["training"])
-    if not isinstance(op, keras.Layer) or len(arguments.args) < 2:
-        return False
-    try:
-        bound = inspect.signature(op.call).bind(*arguments.args, **arguments.kwargs)
-    except TypeError:
-        return False
-    return bound.arguments.get("training") is True
+        return bool(arguments.kwargs["training"]) and not _trains_by_default(op)
+    return isinstance(op, keras.Layer) and _bound(op, arguments.args, arguments.kwargs).get("training") is True
+
+
+def _trains_by_default(op: Any) -> bool:
+    """Whether ``call(training=True)`` is the default; Keras notes that as if the user had asked for it."""
+    default = inspect.signature(op.call).parameters.get("training")
+    return default is not None and default.default is True
+
+
+def _stateful(op: Any) -> Any:
+    """The layer, of ``op`` and all inside it, that keeps a state from batch to batch; None if there is none."""
+    layers = op._flatten_layers() if isinstance(op, keras.Layer) else []
+    return next((layer for layer in layers if getattr(layer, "stateful", False) is True), None)
 
 
 def _keys_of_inputs(struct: Any, inputs: Sequence[Any]) -> tuple[str, ...] | None:

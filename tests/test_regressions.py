@@ -185,3 +185,47 @@ def test_a_final_cast_is_kept():
     y = L.Conv1D(5, 5, padding="same", dtype="mixed_float16")(x)
     model = randomize(keras.Model(x, L.Activation("linear", dtype="float32")(y)))
     assert FastISM(model)(one_hot(1, 20).astype("float32")).dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: L.CenterCrop(3, 3),
+        lambda: L.Resizing(6, 4),
+        lambda: L.RandomFlip("horizontal"),
+        lambda: L.RandomContrast(0.3),
+        lambda: L.RandomTranslation(0.3, 0.3),
+    ],
+)
+def test_image_layers(layer):
+    """Keras notes their default, training=True, as if they had been called with it, but predicts without."""
+    x = keras.Input((12, 4))
+    y = layer()(L.Reshape((12, 4, 1))(x))
+    matches(keras.Model(x, L.Dense(2)(L.Flatten()(y))), one_hot(2, 12))
+
+
+class Wrapped(L.Layer):
+    """Tells nothing of training to what is inside it."""
+
+    def __init__(self):
+        super().__init__()
+        self.flip = L.RandomFlip("vertical")
+
+    def call(self, x):
+        return self.flip(x)
+
+
+def test_a_layer_that_trains_by_default_inside_another():
+    x = keras.Input((12, 4))
+    y = Wrapped()(L.Reshape((12, 4, 1))(x))
+    matches(keras.Model(x, L.Dense(2)(L.Flatten()(y))), one_hot(2, 12))
+
+
+@pytest.mark.parametrize("layer", [L.LSTM(3, stateful=True, name="states"), L.Bidirectional(L.GRU(3, stateful=True))])
+def test_a_stateful_layer_is_refused(layer):
+    x = keras.Input(batch_shape=(2, 8, 4))
+    with pytest.raises(ModelError, match=r"Layer '.*' is stateful: .* build the model with stateful=False"):
+        FastISM(keras.Model(x, L.Dense(2)(layer(x))), test_correctness=False)
+    inner = keras.Sequential([keras.Input(batch_shape=(2, 8, 4)), L.LSTM(3, stateful=True, name="inside")])
+    with pytest.raises(ModelError, match=r"holds 'inside', which is stateful"):
+        FastISM(keras.Model(x, inner(x)), test_correctness=False)
