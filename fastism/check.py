@@ -57,8 +57,7 @@ def agrees_with_naive(
     mutated, channels = ism._mutated, slice(None) if ism._channels is None else ism._channels
     arrays = random_inputs(graph, mutated, batch_size, seed=None)
     at = graph.inputs.index(mutated)
-    given = dict(zip(graph.input_keys, arrays, strict=True)) if graph.input_keys else arrays
-    fast = tree.flatten(ism(given if len(arrays) > 1 or graph.input_keys else arrays[0], replace_with))
+    fast = tree.flatten(ism(graph.pack_inputs(arrays), replace_with))
     width = ranges[0][1] - ranges[0][0]
     content = np.broadcast_to(np.asarray(replace_with, arrays[at].dtype), arrays[at][0, :width, channels].shape)
     references = predict(ism._keras3, graph, arrays)

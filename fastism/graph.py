@@ -39,6 +39,7 @@ class Tensor:
         shape: Without the batch axis; None where Keras does not know it.
         dtype: Keras dtype name.
         masked: Whether Keras attaches a mask to it.
+        unbatched: Its whole shape, where that does not begin with the axis of the sequences; else None.
     """
 
     id: int
@@ -46,6 +47,7 @@ class Tensor:
     shape: tuple[int | None, ...]
     dtype: str
     masked: bool = False
+    unbatched: tuple[int | None, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class Graph:
         tensors: All values, by id.
         inputs, outputs: Ids, in the order of ``model.inputs`` and ``model.outputs``.
         variables: Every variable of the model.
-        input_keys: Those of a model whose inputs are a dictionary.
+        input_structure: In which the model takes its inputs; None for one alone and for a flat list.
         output_structure: In which the outputs are handed back.
         traced: Layers whose inside was found by tracing, which turns what is computed from weights into constants.
         finish: What makes the outputs of the model's own, where some were chosen or a function follows them.
@@ -143,7 +145,7 @@ class Graph:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     variables: tuple[Any, ...]
-    input_keys: tuple[str, ...] | None
+    input_structure: Any = field(repr=False)
     output_structure: Any = field(repr=False)
     finish: Callable[[list[Any]], list[Any]] = field(default=list, repr=False)
     traced: tuple[Any, ...] = ()
@@ -156,6 +158,20 @@ class Graph:
         """What users may set on a layer after its call was read, and which decides how it is computed."""
         settings = ("activation", "lora_enabled", "quantization_mode", "pool_mode")
         return tuple(id(getattr(call.op, name, None)) for call in self.calls for name in settings)
+
+    @property
+    def input_keys(self) -> tuple[str, ...] | None:
+        """The keys of a model whose inputs are a dictionary, in the order of :attr:`inputs`."""
+        if not isinstance(self.input_structure, Mapping):
+            return None
+        numbered = self.pack_inputs(range(len(self.inputs)))
+        return tuple(sorted(numbered, key=numbered.get)) if not _nested(numbered) else None
+
+    def pack_inputs(self, flat: Sequence[Any]) -> Any:
+        """Flat inputs in the model's own structure; alone if there is one."""
+        if self.input_structure is not None:
+            return tree.pack_sequence_as(self.input_structure, list(flat))
+        return flat[0] if len(flat) == 1 else list(flat)
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -187,6 +203,7 @@ def read_model(model: Any) -> Graph:
             with ``training=True``.
     """
     graph = _Reader().graph(_functional(model))
+    check_outputs(graph)
     return graph if any(None in graph.shape(t) for t in graph.inputs) else certain(graph)
 
 
@@ -203,6 +220,21 @@ def chosen(graph: Graph, which: Sequence[int]) -> Graph:
         outputs=tuple(graph.outputs[i] for i in which),
         output_structure=[None] * len(which) if len(which) > 1 else None,
         finish=lambda flat: [flat[i] for i in which],
+    )
+
+
+def check_outputs(graph: Graph) -> None:
+    """Raise :class:`ModelError` unless every output has the axis of the sequences."""
+    for tensor, name in zip(graph.outputs, graph.output_names, strict=True):
+        if graph.tensors[tensor].unbatched is not None:
+            raise rowless(name, graph.tensors[tensor].unbatched)
+
+
+def rowless(name: str, shape: Any) -> ModelError:
+    """What to raise for an output that has not one row for each sequence."""
+    return ModelError(
+        f"Output {name!r} has shape {shape}; every output needs one row for each sequence, (N, ...). Keep the first "
+        "axis: take sums and means over the others, such as keras.ops.sum(y, axis=(1, 2))."
     )
 
 
@@ -375,8 +407,10 @@ class _Reader:
         self.tensors: list[Tensor] = []
         self.names: Counter[str] = Counter() if names is None else names
         self.first, self.index = first, index
+        self.rows = {None, 1}  # lengths of the axis of sequences
 
     def graph(self, model: Functional) -> Graph:
+        self.rows.update(kt.shape[0] for kt in model.inputs if len(kt.shape))
         env = {id(kt): self._new_tensor(kt) for kt in model.inputs}
         self.walk(model.outputs, env, prefix="")
         struct = model._inputs_struct
@@ -386,13 +420,15 @@ class _Reader:
             inputs=tuple(env[id(kt)] for kt in model.inputs),
             outputs=tuple(env[id(kt)] for kt in model.outputs),
             variables=_variables(model, self.calls),
-            input_keys=_keys_of_inputs(struct, model.inputs),
+            input_structure=struct if isinstance(struct, dict) or _nested(struct) else None,
             output_structure=model._outputs_struct,
         )
 
     def _new_tensor(self, kt: Any) -> int:
         masked = keras_mask(kt) is not None
-        tensor = Tensor(self.first + len(self.tensors), kt.name, tuple(kt.shape[1:]), str(kt.dtype), masked)
+        shape = tuple(kt.shape)
+        unbatched = None if shape and shape[0] in self.rows else shape
+        tensor = Tensor(self.first + len(self.tensors), kt.name, shape[1:], str(kt.dtype), masked, unbatched)
         self.tensors.append(tensor)
         return tensor.id
 
@@ -510,9 +546,7 @@ def _stateful(op: Any) -> Any:
     return next((layer for layer in layers if getattr(layer, "stateful", False) is True), None)
 
 
-def _keys_of_inputs(struct: Any, inputs: Sequence[Any]) -> tuple[str, ...] | None:
-    """The dictionary keys of a model with dict inputs, in the order of ``model.inputs``."""
-    if not isinstance(struct, dict):
-        return None
-    key_of = {id(kt): key for key, kt in struct.items()}
-    return tuple(key_of.get(id(kt), kt.name) for kt in inputs)
+def _nested(struct: Any) -> bool:
+    """Whether a list or dictionary holds others."""
+    values = struct.values() if isinstance(struct, dict) else struct if isinstance(struct, list | tuple) else ()
+    return any(isinstance(value, dict | list | tuple) for value in values)

@@ -54,7 +54,7 @@ def read_inputs(x: Any, graph: Graph, mutated: int) -> list[np.ndarray]:
     """One array (N, ...) for each of the model's inputs.
 
     Args:
-        x: An array or tensor, or a list, tuple or dict of them.
+        x: An array or tensor, or a list, tuple or dict of them; nested as the model nests its inputs, too.
         graph: The model.
         mutated: Tensor id of the mutated input.
 
@@ -81,13 +81,17 @@ def read_inputs(x: Any, graph: Graph, mutated: int) -> list[np.ndarray]:
 def _parts(x: Any, graph: Graph) -> list[Any]:
     names = [graph.tensors[t].name for t in graph.inputs]
     n = len(names)
+    if graph.input_structure is not None:
+        placed = _placed(graph.pack_inputs(range(n)), x)
+        if placed is not None:
+            return [placed[i] for i in range(n)]
     if isinstance(x, Mapping):
         keys = graph.input_keys or tuple(names)
         missing, unknown = [k for k in keys if k not in x], [k for k in x if k not in keys]
         if missing or unknown:
             raise ValueError(
                 f"x is a dict with keys {sorted(map(str, x))}; the model's inputs are {list(keys)}. "
-                f"Missing: {missing or 'none'}; unknown: {unknown or 'none'}."
+                f"Missing: {missing or 'none'}; unknown: {unknown or 'none'}.{_own_form(graph, names)}"
             )
         return [x[k] for k in keys]
     if n == 1 and isinstance(x, list | tuple) and x and all(_is_array(a) and len(a.shape) == 2 for a in x):
@@ -103,7 +107,35 @@ def _parts(x: Any, graph: Graph) -> list[Any]:
     raise ValueError(
         f"x is {got}, but the model has {n} input{'s' * (n > 1)} ({', '.join(names)}); pass "
         + ("one array." if n == 1 else "a list with one array for each, in this order.")
+        + _own_form(graph, names)
     )
+
+
+def _placed(structure: Any, x: Any) -> dict[int, Any] | None:
+    """The parts of ``x`` by the model's input, where it is nested as ``structure`` of their numbers; else None."""
+    if isinstance(structure, int):
+        return {structure: x}
+    if isinstance(structure, Mapping):
+        if not isinstance(x, Mapping) or set(x) != set(structure):
+            return None
+        pairs = [(structure[key], x[key]) for key in structure]
+    else:
+        if not isinstance(x, list | tuple) or len(x) != len(structure):
+            return None
+        pairs = list(zip(structure, x, strict=True))
+    parts = [_placed(part, value) for part, value in pairs]
+    found: dict[int, Any] = {}
+    for part in parts:
+        if part is None:
+            return None
+        found.update(part)
+    return found
+
+
+def _own_form(graph: Graph, names: Sequence[str]) -> str:
+    """For messages: how the model itself nests its inputs, where it does."""
+    nested = graph.input_structure is not None and graph.input_keys is None
+    return f" The model's own form {graph.pack_inputs(names)} is accepted, too." if nested else ""
 
 
 def _is_array(value: Any) -> bool:

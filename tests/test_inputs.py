@@ -453,6 +453,29 @@ def test_numbers_too_large_for_the_precision():
         ism()(X, [1e300, 0, 0, 0])
 
 
+@functools.cache
+def nested_inputs():
+    x, b, c = L.Input((LENGTH, A), name="z"), L.Input((3,), name="b"), L.Input((2,), name="c")
+    y = L.Concatenate()([L.GlobalMaxPooling1D()(L.Conv1D(2, 3)(x)), b, c])
+    return randomize(keras.Model({"s": x, "g": [b, c]}, y))
+
+
+@pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict:UserWarning")
+def test_inputs_nested_as_the_model_nests_them():
+    b, c = vectors(), vectors()[:, :2]
+    fast, naive = FastISM(nested_inputs(), 2, jit=JIT), NaiveISM(nested_inputs(), 2)
+    want = naive([b, c, X])
+    for form in ([b, c, X], {"g": [b, c], "s": X}, {"s": X, "g": (b, c.tolist())}, {"b": b, "c": c, "z": X}):
+        np.testing.assert_allclose(fast(form), want, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(naive(form), want)
+    assert fast.test_correctness(batch_size=2)
+    for form in ({"g": b, "s": X}, {"g": [b], "s": X}, {"s": X}, X, [b, X]):
+        with pytest.raises(ValueError, match=r"own form {.*'g': \['b', 'c'\].*} is accepted, too"):
+            fast(form)
+        with pytest.raises(ValueError, match="input"):
+            naive(form)
+
+
 # ------------------------------------------------------------------------------------------ outputs by name
 
 
