@@ -229,3 +229,26 @@ def test_a_stateful_layer_is_refused(layer):
     inner = keras.Sequential([keras.Input(batch_shape=(2, 8, 4)), L.LSTM(3, stateful=True, name="inside")])
     with pytest.raises(ModelError, match=r"holds 'inside', which is stateful"):
         FastISM(keras.Model(x, inner(x)), test_correctness=False)
+
+
+class OfDict(keras.Model):
+    """Takes a dictionary, with a list in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.dense = L.Conv1D(3, 3), L.Dense(3)
+
+    def call(self, inputs):
+        return self.dense(ops.max(ops.relu(self.conv(inputs["seq"])), 1)) + inputs["more"][0] * inputs["more"][1]
+
+
+def test_a_model_of_ones_own_that_takes_a_dictionary():
+    model, x = OfDict(), one_hot(2, 12).astype("float32")
+    given = {"seq": x, "more": [x[:, 0, :3], x[:, 1, :3] + 0.5]}
+    model(given)
+    randomize(model)
+    fast, naive = FastISM(model, 2), NaiveISM(model, 2)
+    assert [fast._graph.tensors[t].name for t in fast._graph.inputs] == ["more/0", "more/1", "seq"]
+    np.testing.assert_allclose(fast(given), naive(given), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(fast([*given["more"], x]), naive(given), rtol=1e-4, atol=1e-5)
+    assert fast.test_correctness(batch_size=2)
