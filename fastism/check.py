@@ -13,6 +13,8 @@ from fastism.engine import Engine, reference_function, trace
 from fastism.errors import MismatchError, ModelError
 from fastism.graph import Call, Graph, rowless
 from fastism.mutations import Edits
+from fastism.rules import RULES
+from fastism.rules.user import FAMILY
 from fastism.runtime import Window
 
 Predictor = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
@@ -235,12 +237,22 @@ def _blame(engine: Engine, graph: Graph, arrays: Sequence[np.ndarray], at: int, 
             value = state.whole() if isinstance(state, Window) else state
             values = (backend.to_numpy(v) for v in (value, true[tensor], reference[tensor]))
             value, want, before = (v[:, lo:hi] if v.ndim > 1 else v for v in values)
+            reached = plan.reached[program.find(tensor)][edits.start]  # elsewhere the reference stands for the mutant
+            value = np.where(reached.reshape(-1, *[1] * (value.ndim - 1)), value, before)
             if not _close(value, want, before, graph):
-                return (
-                    f"The first call that differs is {call.name!r} ({call.kind}). Name it in early_stop_layers to have "
-                    "it computed whole, and please report the model."
-                )
+                return f"The first call that differs is {call.name!r} ({call.kind}). {_remedy(call)}"
     return "No single call differs by itself; pass test_correctness=False only if the difference is acceptable."
+
+
+def _remedy(call: Call) -> str:
+    """What to do about a call whose rule is wrong."""
+    rule = next((RULES[cls] for cls in type(call.op).__mro__ if cls in RULES), None)
+    if rule is not None and rule.family == FAMILY:
+        return (
+            f"What register_rule was told of it ({rule.note}) is wrong: mend that, or have it computed whole by "
+            f"fastism.unregister_rule({call.kind})."
+        )
+    return "Name it in early_stop_layers to have it computed whole, and please report the model."
 
 
 def _every_tensor(graph: Graph, arrays: Sequence[np.ndarray]) -> dict[int, Any]:
