@@ -175,9 +175,11 @@ class Halved(L.Layer):
     def call(self, x):
         if isinstance(x, keras.KerasTensor):
             raise TypeError("numbers only")
-        return {"pool": lambda: ops.max_pool(x, 2), "mean": lambda: ops.mean(x, axis=1), "skip": lambda: x[:, ::2]}[
-            self.how
-        ]()
+        return {
+            "pool": lambda: ops.maximum(x[:, ::2], x[:, 1::2]),
+            "mean": lambda: ops.mean(x, axis=1),
+            "skip": lambda: x[:, ::2],
+        }[self.how]()
 
     def compute_output_spec(self, x):
         shape = (x.shape[0], x.shape[2]) if self.how == "mean" else (x.shape[0], x.shape[1] // 2, x.shape[2])
