@@ -24,6 +24,8 @@ demo: $(VENV)/.demo
 
 # compiling takes most of the time of these tests: leave out what makes compiled code faster
 test: export XLA_FLAGS := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true
+# and every worker has a core of its own
+test: export OMP_NUM_THREADS := 1
 test: lint
 	for backend in tensorflow jax torch; do \
 		echo "== KERAS_BACKEND=$$backend"; \

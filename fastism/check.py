@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,14 @@ from keras import ops, tree
 
 from fastism import backend
 from fastism.engine import Engine, reference_function, trace
-from fastism.errors import MismatchError
-from fastism.graph import Graph
+from fastism.errors import MismatchError, ModelError
+from fastism.graph import Call, Graph, rowless
 from fastism.mutations import Edits
+from fastism.rules import RULES
+from fastism.rules.user import FAMILY
 from fastism.runtime import Window
+
+Predictor = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 
 #: Largest difference that counts as equal: share of the effect of the edits, and of the size of the output.
 TOLERANCE = {"float64": (1e-4, 1e-9), "float32": (1e-3, 1e-5)}
@@ -32,6 +36,7 @@ def self_check(engine: Engine, model: Any, width: int, edits_wanted: int = 8, *,
         channels: Indices of the channels that are letters; all by default.
 
     Raises:
+        ModelError: If the model gives other numbers for the same sequence, each time or by what else is in its batch.
         MismatchError: If they differ, naming the first call that does.
     """
     graph, mutated = engine.program.graph, engine.program.mutated
@@ -39,15 +44,72 @@ def self_check(engine: Engine, model: Any, width: int, edits_wanted: int = 8, *,
     at = graph.inputs.index(mutated)
     edits = _handful(arrays[at], width, edits_wanted, channels)
     quick = Engine(engine.program, batch_size=len(edits), jit=backend.name() == "jax")
-    fast = _run(quick, arrays, edits)
-    naive = _naive(model, graph, arrays, at, edits)
-    for name, f, n, reference in zip(graph.output_names, fast, naive[1], naive[0], strict=True):
+    ask = predictor(model, graph)
+    references = _references(model, graph, mutated, ask, arrays)
+    fast, naive = _run(quick, arrays, edits), ask(_mutants(arrays, at, edits))
+    for name, f, n, reference in zip(graph.output_names, fast, naive, references, strict=True):
         if not _close(f, n, reference, graph):
             worst = float(np.abs(f.astype("float64") - n).max())
             raise MismatchError(
                 f"Fast and naive differ by {worst:.3g} in output {name!r} (effect of the edits: "
                 f"{float(np.abs(n - reference).max()):.3g}). {_blame(quick, graph, arrays, at, edits)}"
             )
+
+
+def _references(
+    model: Any, graph: Graph, mutated: int, ask: Predictor, arrays: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """The model's outputs for one sequence, if they depend on that sequence alone.
+
+    Raises:
+        ModelError: If an output has not one row for each sequence, or there are other numbers the next time, or with
+            another sequence in the batch.
+    """
+    pair = [np.concatenate(both) for both in zip(random_inputs(graph, mutated, 1, seed=2), arrays, strict=True)]
+    alone, together = ask(arrays), ask(pair)
+    for name, one, two in zip(graph.output_names, alone, together, strict=True):
+        if not one.ndim or not two.ndim or len(one) != 1 or len(two) not in (1, 2):
+            raise rowless(name, f"{two.shape} for 2 sequences")
+    if all(_same(a, b, graph) for a, b in zip(alone, together, strict=True)):
+        return alone
+    again = ask(arrays)
+    if all(_same(a, b, graph) for a, b in zip(alone, again, strict=True)):
+        second, batch = together, pair
+        said = "for a sequence when another is in its batch: it mixes the sequences of a batch"
+    else:
+        second, batch = again, arrays
+        said = "each time it is called on the same sequence"
+    name, worst = next(
+        (name, float(np.abs(a[-1:].astype("float64") - b[-1:]).max()))
+        for name, a, b in zip(graph.output_names, alone, second, strict=True)
+        if not _same(a, b, graph)
+    )
+    raise ModelError(
+        f"Model {model.name!r} gives other numbers {said} (by up to {worst:.3g} in output "
+        f"{name!r}). In-silico mutagenesis of it is not defined.{_first_apart(graph, arrays, batch)}"
+    )
+
+
+def _same(alone: np.ndarray, other: np.ndarray, graph: Graph) -> bool:
+    """Whether the last rows are equal to rounding, which is measured by the size and by how far the first row is."""
+    of_effect, of_size = _tolerance(graph, alone)
+    a, b, far = (v.astype("float64") for v in (alone[-1:], other[-1:], other[:1]))
+    with np.errstate(invalid="ignore"):
+        gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0, np.abs(a - b))
+        effect = np.abs(a - far)
+    largest = [np.max(v[np.isfinite(v)], initial=0) for v in (effect, np.abs(a))]
+    return bool(gap.max(initial=0) <= of_effect * largest[0] + of_size * largest[1])
+
+
+def _first_apart(graph: Graph, arrays: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> str:
+    """The first call whose last row differs between two runs, in words."""
+    first, then = _every_tensor(graph, arrays), _every_tensor(graph, others)
+    for call in graph.calls:
+        for tensor in call.outputs:
+            a, b = (np.atleast_1d(backend.to_numpy(v[tensor])) for v in (first, then))
+            if a.shape[1:] != b.shape[1:] or not _same(a, b, graph):
+                return f" The first call that does is {call.name!r} ({call.kind})."
+    return ""
 
 
 def agrees_with_naive(
@@ -57,15 +119,15 @@ def agrees_with_naive(
     mutated, channels = ism._mutated, slice(None) if ism._channels is None else ism._channels
     arrays = random_inputs(graph, mutated, batch_size, seed=None)
     at = graph.inputs.index(mutated)
-    given = dict(zip(graph.input_keys, arrays, strict=True)) if graph.input_keys else arrays
-    fast = tree.flatten(ism(given if len(arrays) > 1 or graph.input_keys else arrays[0], replace_with))
+    fast = tree.flatten(ism(graph.pack_inputs(arrays), replace_with))
     width = ranges[0][1] - ranges[0][0]
     content = np.broadcast_to(np.asarray(replace_with, arrays[at].dtype), arrays[at][0, :width, channels].shape)
-    references = predict(ism._keras3, graph, arrays)
+    ask = predictor(ism._keras3, graph)
+    references = ask(arrays)
     for p, (start, end) in enumerate(ranges):
         changed = [a.copy() for a in arrays]
         changed[at][:, start:end, channels] = content
-        for f, n, r in zip(fast, predict(ism._keras3, graph, changed), references, strict=True):
+        for f, n, r in zip(fast, ask(changed), references, strict=True):
             if not np.abs(f[:, p] - n).max() <= atol + 1e-4 * np.abs(n - r).max() + 1e-6 * np.abs(r).max():
                 return False  # also for NaN
     return True
@@ -90,19 +152,20 @@ def random_inputs(graph: Graph, mutated: int, n: int, seed: int | None) -> list[
     return arrays
 
 
-def predict(model: Any, graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The graph's outputs, by calling the model."""
+def predictor(model: Any, graph: Graph) -> Predictor:
+    """A function of arrays that gives the graph's outputs by calling the model."""
 
     def call(tensors):
-        if graph.input_keys:
-            given: Any = dict(zip(graph.input_keys, tensors, strict=True))
-        else:
-            given = tensors[0] if len(tensors) == 1 else list(tensors)
-        return graph.finish(tree.flatten(model(given, training=False)))
+        return graph.finish(tree.flatten(model(graph.pack_inputs(tensors), training=False)))
 
     shapes, dtypes = zip(*[(graph.shape(t), graph.tensors[t].dtype) for t in graph.inputs], strict=True)
-    tensors = [ops.convert_to_tensor(a, dtype=d) for a, d in zip(arrays, dtypes, strict=True)]
-    return [backend.to_numpy(y) for y in backend.any_batch(call, shapes, dtypes)(tensors)]
+    run = backend.any_batch(call, shapes, dtypes)
+
+    def ask(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        tensors = [ops.convert_to_tensor(a, dtype=d) for a, d in zip(arrays, dtypes, strict=True)]
+        return [backend.to_numpy(y) for y in run(tensors)]
+
+    return ask
 
 
 def _handful(x: np.ndarray, width: int, wanted: int, channels: np.ndarray | None) -> Edits:
@@ -140,17 +203,17 @@ def _mutants(arrays: Sequence[np.ndarray], at: int, edits: Edits) -> list[np.nda
     return copies
 
 
-def _naive(model, graph, arrays, at, edits) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """(references, mutants) of each output."""
-    return predict(model, graph, arrays), predict(model, graph, _mutants(arrays, at, edits))
-
-
 def _close(fast: np.ndarray, naive: np.ndarray, reference: np.ndarray, graph: Graph) -> bool:
-    half = any("float16" in t.dtype for t in graph.tensors)
-    of_effect, of_size = HALF if half else TOLERANCE.get(str(naive.dtype), HALF)
+    of_effect, of_size = _tolerance(graph, naive)
     fast, naive, reference = (a.astype("float64") for a in (fast, naive, reference))
     allowed = of_effect * np.abs(naive - reference).max() + of_size * np.abs(naive).max()
     return bool(np.abs(fast - naive).max() <= allowed)
+
+
+def _tolerance(graph: Graph, output: np.ndarray) -> tuple[float, float]:
+    """Shares of the effect and of the size that are rounding."""
+    half = any("float16" in t.dtype for t in graph.tensors)
+    return HALF if half else TOLERANCE.get(str(output.dtype), HALF)
 
 
 def _blame(engine: Engine, graph: Graph, arrays: Sequence[np.ndarray], at: int, edits: Edits) -> str:
@@ -174,12 +237,22 @@ def _blame(engine: Engine, graph: Graph, arrays: Sequence[np.ndarray], at: int, 
             value = state.whole() if isinstance(state, Window) else state
             values = (backend.to_numpy(v) for v in (value, true[tensor], reference[tensor]))
             value, want, before = (v[:, lo:hi] if v.ndim > 1 else v for v in values)
+            reached = plan.reached[program.find(tensor)][edits.start]  # elsewhere the reference stands for the mutant
+            value = np.where(reached.reshape(-1, *[1] * (value.ndim - 1)), value, before)
             if not _close(value, want, before, graph):
-                return (
-                    f"The first call that differs is {call.name!r} ({call.kind}). Name it in early_stop_layers to have "
-                    "it computed whole, and please report the model."
-                )
+                return f"The first call that differs is {call.name!r} ({call.kind}). {_remedy(call)}"
     return "No single call differs by itself; pass test_correctness=False only if the difference is acceptable."
+
+
+def _remedy(call: Call) -> str:
+    """What to do about a call whose rule is wrong."""
+    rule = next((RULES[cls] for cls in type(call.op).__mro__ if cls in RULES), None)
+    if rule is not None and rule.family == FAMILY:
+        return (
+            f"What register_rule was told of it ({rule.note}) is wrong: mend that, or have it computed whole by "
+            f"fastism.unregister_rule({call.kind})."
+        )
+    return "Name it in early_stop_layers to have it computed whole, and please report the model."
 
 
 def _every_tensor(graph: Graph, arrays: Sequence[np.ndarray]) -> dict[int, Any]:

@@ -41,6 +41,7 @@ class Tensor:
         dtype: Keras dtype name.
         masked: Whether Keras attaches a mask to it.
         moved: Whether the batch is not its first axis alone, so that no row of it belongs to one sequence.
+        unbatched: Its whole shape, where that does not begin with the axis of the sequences; else None.
     """
 
     id: int
@@ -49,6 +50,7 @@ class Tensor:
     dtype: str
     masked: bool = False
     moved: bool = False
+    unbatched: tuple[int | None, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,26 @@ class Call:
             return given[leaf.id] if isinstance(leaf, Ref) else leaf
 
         args, kwargs = tree.map_structure(fill, (self.args, self.kwargs))
+        if _takes_training(self.op) and "training" not in _bound(self.op, args, {}):
+            kwargs = {**kwargs, "training": False}
         with _losses_kept(self.op):
             return tree.flatten(self.op(*args, **kwargs))
+
+
+def _takes_training(op: Any) -> bool:
+    """Whether a functional model, which predicts with training=False, tells this to the layer."""
+    told = getattr(op, "_call_context_args", None)
+    return bool(getattr(op, "_call_has_training_arg", False)) if told is None else "training" in told
+
+
+def _bound(op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The arguments of a call by name; none where they do not fit."""
+    if len(args) < 2 and not kwargs:
+        return {}
+    try:
+        return inspect.signature(op.call).bind(*args, **kwargs).arguments
+    except TypeError:
+        return {}
 
 
 @contextmanager
@@ -117,7 +137,7 @@ class Graph:
         tensors: All values, by id.
         inputs, outputs: Ids, in the order of ``model.inputs`` and ``model.outputs``.
         variables: Every variable of the model.
-        input_keys: Those of a model whose inputs are a dictionary.
+        input_structure: In which the model takes its inputs; None for one alone and for a flat list.
         output_structure: In which the outputs are handed back.
         traced: Layers whose inside was found by tracing, which turns what is computed from weights into constants.
         finish: What makes the outputs of the model's own, where some were chosen or a function follows them.
@@ -128,7 +148,7 @@ class Graph:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     variables: tuple[Any, ...]
-    input_keys: tuple[str, ...] | None
+    input_structure: Any = field(repr=False)
     output_structure: Any = field(repr=False)
     finish: Callable[[list[Any]], list[Any]] = field(default=list, repr=False)
     traced: tuple[Any, ...] = ()
@@ -144,6 +164,20 @@ class Graph:
         plain = (int, float, str, bool, type(None))
         public = ((k, v) for layer in self.traced for k, v in sorted(vars(layer).items()) if not k.startswith("_"))
         return (*given, *(item for item in public if isinstance(item[1], plain)))
+
+    @property
+    def input_keys(self) -> tuple[str, ...] | None:
+        """The keys of a model whose inputs are a dictionary, in the order of :attr:`inputs`."""
+        if not isinstance(self.input_structure, Mapping):
+            return None
+        numbered = self.pack_inputs(range(len(self.inputs)))
+        return tuple(sorted(numbered, key=numbered.get)) if not _nested(numbered) else None
+
+    def pack_inputs(self, flat: Sequence[Any]) -> Any:
+        """Flat inputs in the model's own structure; alone if there is one."""
+        if self.input_structure is not None:
+            return tree.pack_sequence_as(self.input_structure, list(flat))
+        return flat[0] if len(flat) == 1 else list(flat)
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -175,6 +209,7 @@ def read_model(model: Any) -> Graph:
             with ``training=True``.
     """
     graph = _Reader().graph(_functional(model))
+    check_outputs(graph)
     return graph if any(None in graph.shape(t) for t in graph.inputs) else certain(graph)
 
 
@@ -191,6 +226,21 @@ def chosen(graph: Graph, which: Sequence[int]) -> Graph:
         outputs=tuple(graph.outputs[i] for i in which),
         output_structure=[None] * len(which) if len(which) > 1 else None,
         finish=lambda flat: [flat[i] for i in which],
+    )
+
+
+def check_outputs(graph: Graph) -> None:
+    """Raise :class:`ModelError` unless every output has the axis of the sequences."""
+    for tensor, name in zip(graph.outputs, graph.output_names, strict=True):
+        if graph.tensors[tensor].unbatched is not None:
+            raise rowless(name, graph.tensors[tensor].unbatched)
+
+
+def rowless(name: str, shape: Any) -> ModelError:
+    """What to raise for an output that has not one row for each sequence."""
+    return ModelError(
+        f"Output {name!r} has shape {shape}; every output needs one row for each sequence, (N, ...). Keep the first "
+        "axis: take sums and means over the others, such as keras.ops.sum(y, axis=(1, 2))."
     )
 
 
@@ -406,8 +456,10 @@ class _Reader:
         self.tensors: list[Tensor] = []
         self.names: Counter[str] = Counter() if names is None else names
         self.first, self.index = first, index
+        self.rows = {None, 1}  # lengths of the axis of sequences
 
     def graph(self, model: Functional) -> Graph:
+        self.rows.update(kt.shape[0] for kt in model.inputs if len(kt.shape))
         env = {id(kt): self._new_tensor(kt) for kt in model.inputs}
         self.walk(model.outputs, env, prefix="")
         struct = model._inputs_struct
@@ -417,13 +469,15 @@ class _Reader:
             inputs=tuple(env[id(kt)] for kt in model.inputs),
             outputs=tuple(env[id(kt)] for kt in model.outputs),
             variables=_variables(model, self.calls),
-            input_keys=_keys_of_inputs(struct, model.inputs),
+            input_structure=struct if isinstance(struct, dict) or _nested(struct) else None,
             output_structure=model._outputs_struct,
         )
 
     def _new_tensor(self, kt: Any) -> int:
         masked = keras_mask(kt) is not None
-        tensor = Tensor(self.first + len(self.tensors), kt.name, tuple(kt.shape[1:]), str(kt.dtype), masked)
+        shape = tuple(kt.shape)
+        unbatched = None if shape and shape[0] in self.rows else shape
+        tensor = Tensor(self.first + len(self.tensors), kt.name, shape[1:], str(kt.dtype), masked, unbatched=unbatched)
         self.tensors.append(tensor)
         return tensor.id
 
@@ -455,6 +509,14 @@ class _Reader:
             raise ModelError(
                 f"Layer {path!r} was called with training=True when the model was built, so its output is random or "
                 "depends on the batch and in-silico mutagenesis is not defined; build the model without that argument."
+            )
+        stateful = _stateful(op)
+        if stateful is not None:
+            where = repr(path) if stateful is op else f"{path!r} holds {stateful.name!r}, which"
+            raise ModelError(
+                f"Layer {where} is stateful: what it gives for a sequence depends on the batches before, and it takes "
+                "batches of one size only. Several sequences in a batch, and the same ones again, would differ; build "
+                "the model with stateful=False."
             )
         inner = _opened(op)
         if inner is not None:
@@ -528,21 +590,26 @@ def _paired_by_name(struct: Any) -> bool:
 
 
 def _recorded_training(node: Any) -> bool:
+    """Whether a call was recorded with training=True that is not the layer's own default, as of image layers."""
     op, arguments = node.operation, node.arguments
     if "training" in arguments.kwargs:
-        return bool(arguments.kwargs["training"])
-    if not isinstance(op, keras.Layer) or len(arguments.args) < 2:
-        return False
-    try:
-        bound = inspect.signature(op.call).bind(*arguments.args, **arguments.kwargs)
-    except TypeError:
-        return False
-    return bound.arguments.get("training") is True
+        return bool(arguments.kwargs["training"]) and not _trains_by_default(op)
+    return isinstance(op, keras.Layer) and _bound(op, arguments.args, arguments.kwargs).get("training") is True
 
 
-def _keys_of_inputs(struct: Any, inputs: Sequence[Any]) -> tuple[str, ...] | None:
-    """The dictionary keys of a model with dict inputs, in the order of ``model.inputs``."""
-    if not isinstance(struct, dict):
-        return None
-    key_of = {id(kt): key for key, kt in struct.items()}
-    return tuple(key_of.get(id(kt), kt.name) for kt in inputs)
+def _trains_by_default(op: Any) -> bool:
+    """Whether ``call(training=True)`` is the default; Keras notes that as if the user had asked for it."""
+    default = inspect.signature(op.call).parameters.get("training")
+    return default is not None and default.default is True
+
+
+def _stateful(op: Any) -> Any:
+    """The layer, of ``op`` and all inside it, that keeps a state from batch to batch; None if there is none."""
+    layers = op._flatten_layers() if isinstance(op, keras.Layer) else []
+    return next((layer for layer in layers if getattr(layer, "stateful", False) is True), None)
+
+
+def _nested(struct: Any) -> bool:
+    """Whether a list or dictionary holds others."""
+    values = struct.values() if isinstance(struct, dict) else struct if isinstance(struct, list | tuple) else ()
+    return any(isinstance(value, dict | list | tuple) for value in values)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
 from fastism.errors import ModelError
 from fastism.graph import Graph
@@ -54,12 +54,13 @@ def read_inputs(x: Any, graph: Graph, mutated: int) -> list[np.ndarray]:
     """One array (N, ...) for each of the model's inputs.
 
     Args:
-        x: An array or tensor, or a list, tuple or dict of them.
+        x: An array or tensor, or a list, tuple or dict of them; nested as the model nests its inputs, too.
         graph: The model.
         mutated: Tensor id of the mutated input.
 
     Raises:
-        ValueError: On a wrong number of inputs, rank, length, alphabet or batch, or values that are not finite.
+        ValueError: On a wrong number of inputs, rank, length, alphabet or batch, or values that are not finite or do
+            not fit the input's dtype.
         TypeError: If an input is not numeric.
     """
     parts = _parts(x, graph)
@@ -80,13 +81,17 @@ def read_inputs(x: Any, graph: Graph, mutated: int) -> list[np.ndarray]:
 def _parts(x: Any, graph: Graph) -> list[Any]:
     names = [graph.tensors[t].name for t in graph.inputs]
     n = len(names)
+    if graph.input_structure is not None:
+        placed = _placed(graph.pack_inputs(range(n)), x)
+        if placed is not None:
+            return [placed[i] for i in range(n)]
     if isinstance(x, Mapping):
         keys = graph.input_keys or tuple(names)
         missing, unknown = [k for k in keys if k not in x], [k for k in x if k not in keys]
         if missing or unknown:
             raise ValueError(
                 f"x is a dict with keys {sorted(map(str, x))}; the model's inputs are {list(keys)}. "
-                f"Missing: {missing or 'none'}; unknown: {unknown or 'none'}."
+                f"Missing: {missing or 'none'}; unknown: {unknown or 'none'}.{_own_form(graph, names)}"
             )
         return [x[k] for k in keys]
     if n == 1 and isinstance(x, list | tuple) and x and all(_is_array(a) and len(a.shape) == 2 for a in x):
@@ -102,7 +107,35 @@ def _parts(x: Any, graph: Graph) -> list[Any]:
     raise ValueError(
         f"x is {got}, but the model has {n} input{'s' * (n > 1)} ({', '.join(names)}); pass "
         + ("one array." if n == 1 else "a list with one array for each, in this order.")
+        + _own_form(graph, names)
     )
+
+
+def _placed(structure: Any, x: Any) -> dict[int, Any] | None:
+    """The parts of ``x`` by the model's input, where it is nested as ``structure`` of their numbers; else None."""
+    if isinstance(structure, int):
+        return {structure: x}
+    if isinstance(structure, Mapping):
+        if not isinstance(x, Mapping) or set(x) != set(structure):
+            return None
+        pairs = [(structure[key], x[key]) for key in structure]
+    else:
+        if not isinstance(x, list | tuple) or len(x) != len(structure):
+            return None
+        pairs = list(zip(structure, x, strict=True))
+    parts = [_placed(part, value) for part, value in pairs]
+    found: dict[int, Any] = {}
+    for part in parts:
+        if part is None:
+            return None
+        found.update(part)
+    return found
+
+
+def _own_form(graph: Graph, names: Sequence[str]) -> str:
+    """For messages: how the model itself nests its inputs, where it does."""
+    nested = graph.input_structure is not None and graph.input_keys is None
+    return f" The model's own form {graph.pack_inputs(names)} is accepted, too." if nested else ""
 
 
 def _is_array(value: Any) -> bool:
@@ -131,14 +164,35 @@ def _array(value: Any, graph: Graph, tensor: int, mutated: bool) -> np.ndarray:
         e is not None and e != g for e, g in zip(expected[1:], array.shape[1:], strict=True)
     ):
         raise ValueError(f"{name} has shape {array.shape}; {_with_batch(info.shape)} is accepted.")
-    array = array.astype(info.dtype if info.dtype != "bfloat16" else "float32", copy=False)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        bad = np.argwhere(~np.isfinite(array))[0]
-        raise ValueError(
-            f"{name} holds NaN or infinite values (first at index {tuple(int(i) for i in bad)}); finite numbers are "
-            "accepted. Encode unknown bases as zeros or 0.25."
-        )
-    return array
+    dtype = np.dtype(info.dtype if info.dtype != "bfloat16" else "float32")
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast = array.astype(dtype, copy=False)
+    if dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise ValueError(
+                f"{name} holds NaN or infinite values (first at index {_first(~np.isfinite(array))}); finite numbers "
+                "are accepted. Encode unknown bases as zeros or 0.25."
+            )
+        if not np.isfinite(cast).all():
+            raise _does_not_fit(
+                name, array, ~np.isfinite(cast), dtype, f"numbers up to {np.finfo(dtype).max:.3g} are accepted"
+            )
+    elif not np.array_equal(cast, array):
+        raise _does_not_fit(name, array, cast != array, dtype, "give whole numbers in its range")
+    return cast
+
+
+def _first(where: np.ndarray) -> tuple[int, ...]:
+    """The first index at which an array is true."""
+    return tuple(int(i) for i in np.argwhere(where)[0])
+
+
+def _does_not_fit(name: str, array: np.ndarray, where: np.ndarray, dtype: np.dtype, accepted: str) -> ValueError:
+    at = _first(where)
+    return ValueError(
+        f"{name} has values that the model's input dtype {dtype} cannot hold (first {array[at]} at index {at}); "
+        f"{accepted}."
+    )
 
 
 def _to_array(value: Any, name: str) -> np.ndarray:
@@ -248,7 +302,7 @@ def read_channels(channels: Any, size: int) -> np.ndarray | None:
 
 
 def read_outputs(outputs: Any, graph: Graph, model: Any) -> tuple[int, ...] | None:
-    """Which outputs are wanted, as indices; None for all.
+    """Which outputs are wanted, as indices; None for all. A name of several outputs gives all of them.
 
     Raises:
         ValueError: If one is no index or name of an output.
@@ -258,16 +312,19 @@ def read_outputs(outputs: Any, graph: Graph, model: Any) -> tuple[int, ...] | No
     n = len(graph.outputs)
     names = list(getattr(model, "output_names", []))
     names = names if len(names) == n else list(graph.output_names)
-    keys = list(graph.output_structure) if isinstance(graph.output_structure, dict) else []
+    entries: Any = graph.output_structure if isinstance(graph.output_structure, dict) else {}
+    if entries:  # the number of each output where it stands; trees may list them in another order than the keys
+        entries = tree.pack_sequence_as(entries, list(range(n)))
+    keys = list(entries)
     accepted = f"an index from 0 to {n - 1}, a name of {keys or names}, or a list of these is accepted"
     wanted = [outputs] if isinstance(outputs, str) or not isinstance(outputs, list | tuple) else list(outputs)
     found = []
     for one in wanted:
         if isinstance(one, str):
-            lists = [names_ for names_ in (sorted(keys), names, list(graph.output_names)) if one in names_]
-            if not lists:
+            lists = [names_ for names_ in (names, list(graph.output_names)) if one in names_]
+            if one not in entries and not lists:
                 raise ValueError(f"outputs names {one!r}; {accepted}.")
-            found.append(lists[0].index(one))
+            found.extend(tree.flatten(entries[one]) if one in entries else [lists[0].index(one)])
         else:
             try:
                 i = operator.index(one)
@@ -323,10 +380,24 @@ def read_replacement(replacement: Any, width: int, alphabet: int, dtype: Any) ->
             f"replace_with has shape {value.shape}, but the ranges are {width} wide and the alphabet has {alphabet} "
             f"letters; {accepted}.{repeat}"
         )
-    value = value.astype(dtype)
     if not np.isfinite(value).all():
         raise ValueError(f"replace_with holds NaN or infinite values; {accepted}.")
-    return value
+    with np.errstate(over="ignore"):
+        cast = value.astype(dtype)
+    if not np.isfinite(cast).all():
+        raise ValueError(f"replace_with has values that the model's input dtype {cast.dtype} cannot hold; {accepted}.")
+    return cast
+
+
+def read_flag(value: Any, name: str) -> bool:
+    """True or False.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise ValueError(f"{name} is {_short(value)}; True or False is accepted.")
 
 
 def read_positions(start: Any, end: Any, length: int) -> tuple[int, int]:

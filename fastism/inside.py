@@ -19,7 +19,18 @@ from keras import ops, tree
 
 from fastism import backend
 from fastism.errors import ModelError
-from fastism.graph import Call, Graph, Ref, Subclassed, Tensor, certain, inside, reached, read_model
+from fastism.graph import (
+    Call,
+    Graph,
+    Ref,
+    Subclassed,
+    Tensor,
+    certain,
+    check_outputs,
+    inside,
+    reached,
+    read_model,
+)
 from fastism.plan import WINDOW, Plan
 
 #: Largest difference between a layer and its inside, as a share of the layer's largest output.
@@ -50,16 +61,15 @@ def read(model: Any) -> Graph:
 
 
 def _traced(model: Any) -> Graph:
-    """The graph of a model whose ``call`` takes tensors in one argument."""
-    shapes = _input_shapes(model)
+    """The graph of a model whose ``call`` takes one tensor, list or dictionary."""
+    structure = _input_structure(model)
     dtype = model.compute_dtype if "float" in str(model.compute_dtype) else keras.config.floatx()
-    tensors = [Tensor(i, f"input_{i}", shape, dtype) for i, shape in enumerate(shapes)]
-    refs = [Ref(t.id) for t in tensors]
-    one = len(refs) == 1 and not _takes_list(model)
+    leaves = [(s.name, tuple(s.shape[1:])) for s in tree.flatten(structure)]
+    tensors = [Tensor(i, name, shape, dtype) for i, (name, shape) in enumerate(leaves)]
     try:
         calls, made, outputs = inside(
             model,
-            (refs[0] if one else refs,),
+            (tree.pack_sequence_as(structure, [Ref(t.id) for t in tensors]),),
             {},
             {t.id: t for t in tensors},
             calls=Counter(),
@@ -76,41 +86,50 @@ def _traced(model: Any) -> Graph:
         inputs=tuple(t.id for t in tensors),
         outputs=tuple(o.id for o in outputs),
         variables=tuple(model.variables),
-        input_keys=None,
+        input_structure=structure if isinstance(structure, dict | list) else None,
         output_structure=[None] * len(outputs) if len(outputs) > 1 else None,
         traced=(model,),
     )
-    if all(None not in s for s in shapes):
-        _verify_model(model, graph, one)
+    check_outputs(graph)
+    if all(None not in t.shape for t in tensors):
+        _verify_model(model, graph)
         return certain(graph)
     return graph
 
 
-def _input_shapes(model: Any) -> list[tuple[int | None, ...]]:
-    """Shapes that the model was built for, without batch axis."""
+def _input_structure(model: Any) -> Any:
+    """The symbolic tensor, list or dictionary of them, that the model was built for."""
+    shapes = list((getattr(model, "_build_shapes_dict", None) or {}).values())
     given = getattr(model, "_inputs", None) or getattr(model, "inputs", None)
     if given:
-        return [tuple(t.shape[1:]) for t in tree.flatten(given)]
-    noted = getattr(model, "_build_shapes_dict", None) or {}
-    shapes = list(noted.values())
+        structure = getattr(model, "_inputs_struct", None)
+        if isinstance(structure, dict):
+            return structure
+        flat = tree.flatten(given)
+        return flat if len(flat) > 1 or (shapes and isinstance(shapes[0], list)) else flat[0]
     if len(shapes) != 1:
         raise NotOpened("it was never called, so the shape of its input is not known; call it once on a batch")
-    (shape,) = shapes
-    if isinstance(shape, list) or (isinstance(shape, tuple) and shape and isinstance(shape[0], tuple | list)):
-        return [tuple(s[1:]) for s in shape]
-    return [tuple(shape[1:])]
+    return _symbols(shapes[0])
 
 
-def _takes_list(model: Any) -> bool:
-    shapes = list((getattr(model, "_build_shapes_dict", None) or {}).values())
-    return bool(shapes) and isinstance(shapes[0], list)
+def _symbols(shapes: Any, path: tuple[Any, ...] = ()) -> Any:
+    """Symbolic tensors for nested shapes with batch axis, named by where they are."""
+    if isinstance(shapes, dict):
+        return {key: _symbols(shape, (*path, key)) for key, shape in shapes.items()}
+    if isinstance(shapes, list) or (
+        isinstance(shapes, tuple) and shapes and isinstance(shapes[0], tuple | list | dict)
+    ):
+        return [_symbols(shape, (*path, i)) for i, shape in enumerate(shapes)]
+    keyed = any(isinstance(p, str) for p in path)
+    name = "/".join(map(str, path)) if keyed else "_".join(map(str, ("input", *(path or (0,)))))
+    return keras.KerasTensor((None, *shapes[1:]), name=name)
 
 
-def _verify_model(model: Any, graph: Graph, one: bool) -> None:
+def _verify_model(model: Any, graph: Graph) -> None:
     rng = np.random.default_rng(0)
     sizes = [(2, *(int(n or 0) for n in graph.shape(t))) for t in graph.inputs]
     arrays = [ops.convert_to_tensor(rng.normal(size=size), dtype="float32") for size in sizes]
-    wanted = tree.flatten(model(arrays[0] if one else arrays, training=False))
+    wanted = tree.flatten(model(graph.pack_inputs(arrays), training=False))
     values = dict(zip(graph.inputs, arrays, strict=True))
     for call in graph.calls:
         values.update(zip(call.outputs, call.evaluate([values[t] for t in call.inputs]), strict=True))
@@ -215,6 +234,7 @@ def extended(graph: Graph, function: Callable[..., Any], what: str) -> Graph:
 
     Raises:
         TypeError: If it does not run on symbolic tensors.
+        ModelError: If a result has not one row for each sequence.
     """
     names = Counter(c.name for c in graph.calls)
     known = {t.id: t for t in graph.tensors}
@@ -235,16 +255,16 @@ def extended(graph: Graph, function: Callable[..., Any], what: str) -> Graph:
         ) from error
     if not outputs or any(not isinstance(o, Ref) for o in outputs):
         raise TypeError(f"{what} gives {structure[0]!r}; tensors computed from the model's outputs are accepted.")
-    return certain(
-        replace(
-            graph,
-            calls=_numbered([*graph.calls, *calls]),
-            tensors=(*graph.tensors, *tensors),
-            outputs=tuple(o.id for o in outputs),
-            output_structure=structure[0],
-            finish=lambda flat: tree.flatten(function(graph.restore_outputs(graph.finish(flat)))),
-        )
+    longer = replace(
+        graph,
+        calls=_numbered([*graph.calls, *calls]),
+        tensors=(*graph.tensors, *tensors),
+        outputs=tuple(o.id for o in outputs),
+        output_structure=structure[0],
+        finish=lambda flat: tree.flatten(function(graph.restore_outputs(graph.finish(flat)))),
     )
+    check_outputs(longer)
+    return certain(longer)
 
 
 def frozen(graph: Graph) -> tuple[Any, ...]:

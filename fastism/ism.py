@@ -148,14 +148,15 @@ class FastISM:
         self._length = None if length is None else int(length)
         self._channels = inputs.read_channels(channels, int(size or 0))
         self._alphabet = int(size or 0) if self._channels is None else len(self._channels)
-        self._change_ranges = change_ranges
         ranges = inputs.read_ranges(change_ranges, self._length)
+        self._change_ranges = None if change_ranges is None else ranges
         self._width = 1 if ranges is None else ranges[0][1] - ranges[0][0]
         self._stop = inputs.read_names(early_stop_layers, self._graph)
         self._outputs = inputs.read_outputs(outputs, self._graph, model)
         self._reduce = inputs.read_reduce(reduce)
         self._options: dict[str, Any] = {"batch_size": _batch_size(batch_size), "jit": _jit(jit)}
-        self._strict, self._test = strict, test_correctness
+        self._strict = inputs.read_flag(strict, "strict")
+        self._test = inputs.read_flag(test_correctness, "test_correctness")
         if all(None not in self._graph.shape(t) for t in self._graph.inputs):
             self._at(self._graph)
 
@@ -240,6 +241,7 @@ class FastISM:
         Raises:
             ValueError, TypeError: If an argument does not fit the model.
         """
+        compact, progress = inputs.read_flag(compact, "compact"), inputs.read_flag(progress, "progress")
         arrays = inputs.read_inputs(x, self._graph, self._mutated)
         prepared = self._at(self._graph, arrays)
         sequences = self._letters(arrays)
@@ -463,6 +465,8 @@ def _positive(value: Any) -> int | None:
 
 
 def _jit(value: Any) -> bool | str:
-    if value == "auto" or isinstance(value, bool):
+    if isinstance(value, str) and value == "auto":
         return value
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
     raise ValueError(f"jit is {value!r}; 'auto', True or False is accepted.")

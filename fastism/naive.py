@@ -96,7 +96,8 @@ class NaiveISM:
         channels: Sequence[int] | slice | None = None,
     ) -> None:
         self.model = model
-        self._inputs = _symbolic_inputs(model)
+        self._struct = _input_struct(model)
+        self._inputs = keras.tree.flatten(self._struct)
         self.seq_input_idx = _checked_input_index(seq_input_idx, len(self._inputs))
         shape = tuple(self._inputs[self.seq_input_idx].shape)
         if len(shape) != 3:
@@ -194,7 +195,7 @@ class NaiveISM:
 
     def _checked_inputs(self, x: Any) -> list[np.ndarray]:
         """Put the user's inputs in the order of ``model.inputs``, as NumPy arrays of the declared types."""
-        values = _ordered_inputs(x, self._inputs, _input_struct(self.model, self._inputs))
+        values = _ordered_inputs(x, self._inputs, self._struct)
         arrays = []
         for index, (value, declared) in enumerate(zip(values, self._inputs, strict=True)):
             array = value if isinstance(value, np.ndarray) else np.asarray(keras.ops.convert_to_numpy(value))
@@ -245,7 +246,7 @@ class NaiveISM:
         return rows
 
     def _predict_chunk(self, arrays: list[np.ndarray]) -> Any:
-        structured = keras.tree.pack_sequence_as(_input_struct(self.model, self._inputs), arrays)
+        structured = keras.tree.pack_sequence_as(self._struct, arrays)
         predicted = self.model.predict(structured, batch_size=self.batch_size, verbose=0)
         for leaf in keras.tree.flatten(predicted):
             if np.ndim(leaf) == 0 or len(leaf) != len(arrays[0]):
@@ -298,30 +299,34 @@ def _restore(predicted: Any, take: Any) -> Any:
     return list(taken) if isinstance(taken, tuple) else taken
 
 
-def _symbolic_inputs(model: Any) -> list[Any]:
-    inputs = getattr(model, "inputs", None)
-    if hasattr(model, "predict") and not inputs:  # a subclassed model knows the shapes that it was called with
+def _input_struct(model: Any) -> Any:
+    """The structure (tensor, list, tuple or dict) of symbolic tensors in which the model takes its inputs."""
+    struct, inputs = None, getattr(model, "inputs", None)
+    if inputs:
+        struct = inputs[0] if isinstance(model, keras.Sequential) else model.input
+    elif hasattr(model, "predict"):  # a subclassed model knows the shapes that it was called with
         shapes = list((getattr(model, "_build_shapes_dict", None) or {}).values())
-        if len(shapes) == 1 and isinstance(shapes[0], tuple) and len(shapes[0]) > 1:
-            inputs = [keras.KerasTensor((None, *shapes[0][1:]), name="x")]
-    if not hasattr(model, "predict") or not inputs:
+        struct = _symbols(shapes[0], "x") if len(shapes) == 1 else None
+    if not hasattr(model, "predict") or struct is None:
         raise TypeError(
             f"The model is a {type(model).__name__} without symbolic inputs; a built Functional or "
             "Sequential Keras model, or a subclassed one that was called on a batch, is accepted. Call a subclassed "
             "model on keras.Input tensors and wrap the result in keras.Model."
         )
-    return list(inputs)
+    return struct
 
 
-def _input_struct(model: Any, inputs: Sequence[Any]) -> Any:
-    """The structure (tensor, list, tuple or dict) in which the model takes its inputs."""
-    if isinstance(model, keras.Sequential) or not getattr(model, "inputs", None):
-        return inputs[0]
-    return model.input
+def _symbols(shapes: Any, name: str) -> Any:
+    """Symbolic tensors for the shapes, nested in lists and dicts, that a model was called with."""
+    if isinstance(shapes, dict):
+        return {key: _symbols(shape, str(key)) for key, shape in shapes.items()}
+    if isinstance(shapes, list) or any(isinstance(size, (tuple, list, dict)) for size in shapes):
+        return [_symbols(shape, f"{name}_{i}") for i, shape in enumerate(shapes)]
+    return keras.KerasTensor((None, *shapes[1:]), name=name)
 
 
 def _input_names(inputs: Sequence[Any], struct: Any) -> list[str]:
-    if isinstance(struct, dict):
+    if isinstance(struct, dict) and not any(isinstance(part, (dict, list, tuple)) for part in struct.values()):
         name_of = {id(tensor): str(name) for name, tensor in struct.items()}
         return [name_of.get(id(tensor), str(tensor.name)) for tensor in inputs]
     return [str(tensor.name) for tensor in inputs]
@@ -329,6 +334,9 @@ def _input_names(inputs: Sequence[Any], struct: Any) -> list[str]:
 
 def _ordered_inputs(x: Any, inputs: Sequence[Any], struct: Any) -> list[Any]:
     names = _input_names(inputs, struct)
+    own = _nested_alike(struct, x) if isinstance(struct, (dict, list, tuple)) else None
+    if own is not None:
+        return [own[id(tensor)] for tensor in inputs]
     if isinstance(x, dict):
         if set(x) != set(names):
             raise ValueError(
@@ -347,6 +355,22 @@ def _ordered_inputs(x: Any, inputs: Sequence[Any], struct: Any) -> list[Any]:
             f"{names}; give one array for each, as a list or tuple in that order or as a dict by name."
         )
     return values
+
+
+def _nested_alike(struct: Any, x: Any) -> dict[int, Any] | None:
+    """The values in ``x`` by the id of their symbolic tensor, if ``x`` is nested as ``struct``; else None."""
+    if isinstance(struct, dict):
+        if not isinstance(x, dict) or set(x) != set(struct):
+            return None
+        pairs = [(part, x[key]) for key, part in struct.items()]
+    elif isinstance(struct, (list, tuple)):
+        if not isinstance(x, (list, tuple)) or len(x) != len(struct):
+            return None
+        pairs = list(zip(struct, x, strict=True))
+    else:
+        return {id(struct): x}
+    parts = [_nested_alike(part, value) for part, value in pairs]
+    return None if None in parts else {key: value for part in parts if part for key, value in part.items()}
 
 
 def _are_unstacked(values: list[Any]) -> bool:
@@ -369,7 +393,8 @@ def _cast(array: np.ndarray, dtype: np.dtype, what: str) -> np.ndarray:
         raise TypeError(
             f"{what} has dtype {array.dtype}; numbers are accepted. One-hot encode sequences of letters first."
         )
-    cast = array.astype(dtype, copy=False)
+    with np.errstate(invalid="ignore"):
+        cast = array.astype(dtype, copy=False)
     if dtype.kind in "biu" and not np.array_equal(cast, array):
         raise ValueError(
             f"{what} has values that the model's input dtype {dtype} cannot hold; give whole numbers in its range."

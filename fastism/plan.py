@@ -24,7 +24,7 @@ from fastism.window import Ints, Span, edit_span, trimmed
 
 REFERENCE, WINDOW, DENSE = "reference", "window", "dense"
 #: How many times the products of the whole layer a window may take before the layer is computed whole instead.
-DEARER = 1.5
+DEARER = 3.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from keras import layers as L
 from keras import ops
 from oracle import predict, saturated
 
-from fastism import FastISM, MismatchError
+from fastism import FastISM, MismatchError, ModelError
 from fastism.check import self_check
 from fastism.rules import RULES, Rule
 from fastism.rules.conv import Convolve
@@ -194,3 +194,96 @@ def test_the_check_leaves_the_global_random_numbers_alone():
     state = np.random.get_state()[1].copy()  # noqa: NPY002 (the global state is what must not move)
     self_check(ism._engine, ism.model, 1)
     np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+
+
+# ------------------------------------------------------------------------ models for which it is not defined
+
+
+class Live(L.Layer):
+    """Random at inference."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.drop = L.Dropout(0.5)
+
+    def call(self, x):
+        return self.drop(x, training=True)
+
+
+class Counter(L.Layer):
+    def build(self, shape):
+        self.n = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+    def call(self, x):
+        self.n.assign_add(1.0)
+        return x * self.n
+
+
+class Seeded(L.Layer):
+    """The same random numbers at each call, others for each row."""
+
+    def call(self, x):
+        return keras.random.dropout(x, 0.5, seed=3)
+
+
+def headed(layer):
+    x = L.Input((12, 4), name="dna")
+    y = layer(L.Conv1D(3, 3, name="conv")(x))
+    return randomize(keras.Model(x, L.Dense(2, name="out")(L.Flatten()(y)), name="odd"))
+
+
+@pytest.mark.parametrize("stop", [None, ["live"]])
+def test_a_model_that_is_random_is_refused(stop):
+    message = r"Model 'odd' gives other numbers each time .*output 'out'\)\. .*not defined\. .* is 'live' \(Live\)\.$"
+    with pytest.raises(ModelError, match=message):
+        FastISM(headed(Live(name="live")), early_stop_layers=stop, jit=JIT)
+
+
+@pytest.mark.skipif(JIT, reason="jax compiles: what a layer assigns is lost")
+def test_a_model_that_counts_its_calls_is_refused():
+    with pytest.raises(ModelError, match="Model 'odd' gives other numbers each time it is called on the same sequence"):
+        FastISM(headed(Counter()), jit=JIT)
+
+
+@pytest.mark.parametrize(
+    ("layer", "name"),
+    [
+        (lambda x: x - ops.mean(x, axis=0, keepdims=True), "mean"),
+        (lambda x: ops.flip(x, axis=None), "flip"),
+        (lambda x: ops.softmax(x, axis=0), "softmax"),
+        (Seeded(name="seeded"), "seeded"),
+    ],
+)
+def test_a_model_that_mixes_the_batch_is_refused(layer, name):
+    message = rf"gives other numbers for a sequence when another is in its batch: it mixes .* first call .* is '{name}"
+    with pytest.raises(ModelError, match=message):
+        FastISM(headed(layer), jit=JIT)
+
+
+def test_a_reduce_that_mixes_the_batch_is_refused():
+    with pytest.raises(ModelError, match="it mixes the sequences of a batch .* in output 'reduce/add"):
+        FastISM(small(), jit=JIT, outputs=0, reduce=lambda y: y + ops.mean(y, axis=0, keepdims=True))
+
+
+def test_numbers_that_are_not_finite_are_no_mixing():
+    x = L.Input((12, 4), name="dna")
+    FastISM(keras.Model(x, ops.max(ops.log(x), axis=2)), jit=JIT)
+
+
+@pytest.mark.parametrize("function", [ops.sum, partial(ops.mean, axis=0), partial(ops.max, axis=(0, 2))])
+def test_an_output_without_rows_is_named(function):
+    x = L.Input((12, 4))
+    with pytest.raises(
+        ModelError, match=r"Output '\w+' has shape \(.*\); every output needs one row for each sequence"
+    ):
+        FastISM(keras.Model(x, [L.Conv1D(3, 3)(x), function(L.ReLU()(x))]), test_correctness=False)
+    with pytest.raises(ModelError, match=r"Output 'reduce/\w+' has shape \(.*\); every output needs one row for each"):
+        FastISM(small(), outputs=0, reduce=lambda y: function(ops.expand_dims(y, 2)), test_correctness=False)
+
+
+def test_an_output_whose_first_axis_is_another_is_found():
+    """Of unknown length, as the batch is."""
+    x = L.Input((None, 4))
+    ism = FastISM(keras.Model(x, ops.sum(x, axis=0)), jit=JIT)
+    with pytest.raises(ModelError, match=r"has shape \(9, 4\) for 2 sequences; every output needs one row"):
+        ism(np.eye(4)[np.zeros((2, 9), int)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 
 import keras
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from keras import layers as L
 
-from fastism import FastISM, ModelError
+from fastism import FastISM, ModelError, NaiveISM
 from fastism.graph import read_model
 from fastism.inputs import check_input_index, read_inputs, read_position, read_positions, read_ranges, read_replacement
 from fastism.testing import randomize
@@ -402,3 +403,126 @@ def test_good_positions():
 def test_layers_that_are_no_names(names):
     with pytest.raises(ValueError, match="early_stop_layers names"):
         FastISM(one_input(), early_stop_layers=names)
+
+
+# ------------------------------------------------------------------------------------------ dtypes and structures
+
+
+@functools.cache
+def typed_inputs():
+    x, number, flag = L.Input((LENGTH, A), name="dna"), L.Input((3,), dtype="int32"), L.Input((3,), dtype="bool")
+    parts = [L.Flatten()(L.Conv1D(2, 3)(x)), *(keras.ops.cast(t, x.dtype) for t in (number, flag))]
+    return randomize(keras.Model([x, number, flag], L.Concatenate()(parts)))
+
+
+WHOLE, FLAGS = np.array([[3, 1, 2]] * N), np.array([[0, 1, 1]] * N)
+
+
+@pytest.mark.parametrize(
+    ("number", "flag", "message"),
+    [
+        (
+            WHOLE + 0.5,
+            FLAGS,
+            r"dtype int32 cannot hold \(first 3.5 at index \(0, 0\)\); give whole numbers in its range",
+        ),
+        (np.where(WHOLE > 2, np.nan, WHOLE), FLAGS, r"dtype int32 cannot hold \(first nan at index"),
+        (WHOLE * 2**40, FLAGS, r"dtype int32 cannot hold \(first 3298534883328 at"),
+        (WHOLE, FLAGS * 0.5, r"dtype bool cannot hold \(first 0.5 at index \(0, 1\)\)"),
+        (WHOLE, FLAGS * 7, r"dtype bool cannot hold \(first 7 at index"),
+    ],
+)
+def test_numbers_that_an_input_cannot_hold(number, flag, message):
+    with pytest.raises(ValueError, match=message):
+        ism(typed_inputs)([X, number, flag])
+    with pytest.raises(ValueError, match="cannot hold; give whole numbers in its range"):
+        NaiveISM(typed_inputs())([X, number, flag])
+
+
+def test_whole_numbers_of_another_dtype_are_accepted():
+    want = ism(typed_inputs)([X, WHOLE.astype("int32"), FLAGS.astype(bool)])
+    for number, flag in ((WHOLE.astype(float), FLAGS), (WHOLE.astype("uint8"), FLAGS.astype(float))):
+        np.testing.assert_array_equal(ism(typed_inputs)([X, number, flag]), want)
+
+
+@pytest.mark.skipif(keras.config.floatx() == "float64", reason="holds the number")
+def test_numbers_too_large_for_the_precision():
+    with pytest.raises(ValueError, match=r"x has values that .* float32 cannot hold .*1e\+300.*numbers up to 3.4e\+38"):
+        ism()(X * 1e300)
+    with pytest.raises(ValueError, match="replace_with has values that the model's input dtype float32 cannot hold"):
+        ism()(X, [1e300, 0, 0, 0])
+
+
+@functools.cache
+def nested_inputs():
+    x, b, c = L.Input((LENGTH, A), name="z"), L.Input((3,), name="b"), L.Input((2,), name="c")
+    y = L.Concatenate()([L.GlobalMaxPooling1D()(L.Conv1D(2, 3)(x)), b, c])
+    return randomize(keras.Model({"s": x, "g": [b, c]}, y))
+
+
+@pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict:UserWarning")
+def test_inputs_nested_as_the_model_nests_them():
+    b, c = vectors(), vectors()[:, :2]
+    fast, naive = FastISM(nested_inputs(), 2, jit=JIT), NaiveISM(nested_inputs(), 2)
+    want = naive([b, c, X])
+    for form in ([b, c, X], {"g": [b, c], "s": X}, {"s": X, "g": (b, c.tolist())}, {"b": b, "c": c, "z": X}):
+        np.testing.assert_allclose(fast(form), want, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(naive(form), want)
+    assert fast.test_correctness(batch_size=2)
+    for form in ({"g": b, "s": X}, {"g": [b], "s": X}, {"s": X}, X, [b, X]):
+        with pytest.raises(ValueError, match=r"own form {.*'g': \['b', 'c'\].*} is accepted, too"):
+            fast(form)
+        with pytest.raises(ValueError, match="input"):
+            naive(form)
+
+
+# ------------------------------------------------------------------------------------------ outputs by name
+
+
+def several_outputs(make):
+    x = L.Input((LENGTH, A))
+    return randomize(keras.Model(x, make(*[L.Conv1D(n, 3, name=f"conv{n}")(x) for n in (2, 3, 5)])))
+
+
+@pytest.mark.parametrize(
+    ("make", "sizes"),
+    [
+        (lambda p, q, r: collections.OrderedDict([("z", p), ("a", q), ("m", r)]), {"z": [2], "a": [3], "m": [5]}),
+        (lambda p, q, r: {"z": p, "a": q, "m": r}, {"z": [2], "a": [3], "m": [5]}),
+        (lambda p, q, r: {"b": p, "a": [q, r]}, {"b": [2], "a": [3, 5], "conv3": [3]}),
+        (lambda p, q, r: {"b": p, "a": {"y": q, "x": r}}, {"b": [2], "a": [5, 3]}),
+    ],
+)
+def test_the_name_of_an_output_gives_that_output(make, sizes):
+    model = several_outputs(make)
+    for name, want in sizes.items():
+        found = FastISM(model, outputs=name, jit=JIT)(X)
+        assert [f.shape[-1] for f in (found if isinstance(found, list) else [found])] == want
+    first, last = list(sizes)[:2]
+    assert [f.shape[-1] for f in FastISM(model, outputs=[last, first], jit=JIT)(X)] == sizes[last] + sizes[first]
+
+
+# ------------------------------------------------------------------------------------------ flags and generators
+
+
+@pytest.mark.parametrize("option", ["strict", "test_correctness", "jit"])
+@pytest.mark.parametrize("value", ["no", 1, None])
+def test_a_flag_that_is_none(option, value):
+    with pytest.raises(ValueError, match=rf"{option} is {value!r}; .*True or False is accepted"):
+        FastISM(one_input(), **{option: value})
+
+
+@pytest.mark.parametrize("option", ["compact", "progress"])
+def test_a_flag_of_saturate_that_is_none(option):
+    with pytest.raises(ValueError, match=f"{option} is 'no'; True or False is accepted"):
+        ism().saturate(X, **{option: "no"})
+
+
+def test_flags_of_numpy_are_accepted():
+    FastISM(one_input(), test_correctness=np.False_, strict=np.True_, jit=np.False_).saturate(X, compact=np.True_)
+
+
+def test_ranges_may_come_from_a_generator():
+    found = FastISM(one_input(), change_ranges=((i, i + 2) for i in range(3)), test_correctness=False, jit=JIT)
+    assert found(X).shape[:2] == found(X).shape[:2] == (N, 3)
+    assert NaiveISM(one_input(), change_ranges=((i, i + 2) for i in range(3)))(X).shape[:2] == (N, 3)

@@ -10,8 +10,8 @@ from keras import ops
 from oracle import predict, saturated, share_of_effect
 
 import fastism
-from fastism import FastISM, MismatchError, register_rule, unregister_rule
-from fastism.rules import Lowered
+from fastism import FastISM, MismatchError, ModelError, register_rule, unregister_rule
+from fastism.rules import Lowered, Refuse
 from fastism.rules.pointwise import Pointwise
 from fastism.testing import randomize
 
@@ -162,4 +162,85 @@ def test_misuse(arguments, options, error, message):
 def test_settings_that_make_no_sense(option, value):
     register_rule(Opaque, **{"kernel": 3, option: value})
     with pytest.raises(ValueError, match=f"{option} of Opaque is {value!r}"):
+        FastISM(model_with(Opaque(3, name="it")))
+
+
+class Halved(L.Layer):
+    """Gives another length than it takes; cannot be opened."""
+
+    def __init__(self, how="pool", **kwargs):
+        super().__init__(**kwargs)
+        self.how = how
+
+    def call(self, x):
+        if isinstance(x, keras.KerasTensor):
+            raise TypeError("numbers only")
+        return {
+            "pool": lambda: ops.maximum(x[:, ::2], x[:, 1::2]),
+            "mean": lambda: ops.mean(x, axis=1),
+            "skip": lambda: x[:, ::2],
+        }[self.how]()
+
+    def compute_output_spec(self, x):
+        shape = (x.shape[0], x.shape[2]) if self.how == "mean" else (x.shape[0], x.shape[1] // 2, x.shape[2])
+        return keras.KerasTensor(shape, x.dtype)
+
+
+@pytest.mark.parametrize(
+    ("how", "declared"),
+    [
+        ("pool", {"pointwise": True}),
+        ("mean", {"pointwise": True}),
+        ("mean", {"kernel": 3}),
+        ("skip", {"kernel": 1, "stride": 1}),
+    ],
+)
+def test_a_declaration_of_another_length_is_named(how, declared):
+    """The layer itself ran whole, but the one before computed only what the declaration says is read."""
+    register_rule(Halved, **declared)
+    x = keras.Input((24, 4))
+    y = Halved(how, name="it")(L.Conv1D(5, 3, padding="same")(x))
+    model = randomize(keras.Model(x, L.Dense(2)(L.Flatten()(y))))
+    with pytest.raises(MismatchError, match=r"differs is 'it' \(Halved\)\. What register_rule was told of it .* wrong"):
+        FastISM(model, jit=JIT)
+    unregister_rule(Halved)
+    assert FastISM(model, jit=JIT).explain().row("it").state == "dense"
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (
+            lambda call, graph: None,
+            r"rule registered for Opaque gives None for call 'it'; .*Lowered.*unregister_rule\(",
+        ),
+        (lambda call, graph: [], r"rule registered for Opaque gives \[\] for call 'it'"),
+        (lambda call, graph: Lowered([lambda x: x]), "rule registered for Opaque gives Lowered"),
+        (lambda call, graph: Lowered(None), "rule registered for Opaque failed on call 'it' .TypeError"),
+        (lambda call, graph: 1 / 0, r"rule registered for Opaque failed on call 'it' \(ZeroDivisionError: division"),
+        (
+            lambda call: None,
+            r"rule registered for Opaque failed on call 'it' \(TypeError: .*function of \(call, graph\)",
+        ),
+    ],
+)
+def test_a_rule_that_fails(rule, message):
+    register_rule(Opaque, rule)
+    with pytest.raises(ModelError, match=message):
+        FastISM(model_with(Opaque(3, name="it")))
+
+
+def test_a_rule_that_refuses():
+    def refuse(call, graph):
+        raise Refuse("not today")
+
+    register_rule(Opaque, refuse)
+    row = FastISM(model_with(Opaque(name="it")), jit=JIT).explain().row("it")
+    assert (row.state, row.reason) == ("dense", "not today")
+
+
+@pytest.mark.parametrize("option", ["kernel", "stride", "dilation", "padding"])
+def test_a_setting_that_fails(option):
+    register_rule(Opaque, **{"kernel": 3, option: lambda layer: layer.nope})
+    with pytest.raises(ModelError, match=f"{option}=, a function given to register_rule for Opaque, failed on .*'it'"):
         FastISM(model_with(Opaque(3, name="it")))

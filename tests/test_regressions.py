@@ -304,3 +304,70 @@ def test_a_variable_outside_of_a_lambda_changes():
     scale.assign(5.0)
     want = model.predict(one_hot(2, 12), verbose=0)
     np.testing.assert_allclose(ism.saturate(one_hot(2, 12)).reference, want, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: L.CenterCrop(3, 3),
+        lambda: L.Resizing(6, 4),
+        lambda: L.RandomFlip("horizontal"),
+        lambda: L.RandomContrast(0.3),
+        lambda: L.RandomTranslation(0.3, 0.3),
+    ],
+)
+def test_image_layers(layer):
+    """Keras notes their default, training=True, as if they had been called with it, but predicts without."""
+    x = keras.Input((12, 4))
+    y = layer()(L.Reshape((12, 4, 1))(x))
+    matches(keras.Model(x, L.Dense(2)(L.Flatten()(y))), one_hot(2, 12))
+
+
+class Wrapped(L.Layer):
+    """Tells nothing of training to what is inside it."""
+
+    def __init__(self):
+        super().__init__()
+        self.flip = L.RandomFlip("vertical")
+
+    def call(self, x):
+        return self.flip(x)
+
+
+def test_a_layer_that_trains_by_default_inside_another():
+    x = keras.Input((12, 4))
+    y = Wrapped()(L.Reshape((12, 4, 1))(x))
+    matches(keras.Model(x, L.Dense(2)(L.Flatten()(y))), one_hot(2, 12))
+
+
+@pytest.mark.parametrize("layer", [L.LSTM(3, stateful=True, name="states"), L.Bidirectional(L.GRU(3, stateful=True))])
+def test_a_stateful_layer_is_refused(layer):
+    x = keras.Input(batch_shape=(2, 8, 4))
+    with pytest.raises(ModelError, match=r"Layer '.*' is stateful: .* build the model with stateful=False"):
+        FastISM(keras.Model(x, L.Dense(2)(layer(x))), test_correctness=False)
+    inner = keras.Sequential([keras.Input(batch_shape=(2, 8, 4)), L.LSTM(3, stateful=True, name="inside")])
+    with pytest.raises(ModelError, match=r"holds 'inside', which is stateful"):
+        FastISM(keras.Model(x, inner(x)), test_correctness=False)
+
+
+class OfDict(keras.Model):
+    """Takes a dictionary, with a list in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.dense = L.Conv1D(3, 3), L.Dense(3)
+
+    def call(self, inputs):
+        return self.dense(ops.max(ops.relu(self.conv(inputs["seq"])), 1)) + inputs["more"][0] * inputs["more"][1]
+
+
+def test_a_model_of_ones_own_that_takes_a_dictionary():
+    model, x = OfDict(), one_hot(2, 12).astype("float32")
+    given = {"seq": x, "more": [x[:, 0, :3], x[:, 1, :3] + 0.5]}
+    model(given)
+    randomize(model)
+    fast, naive = FastISM(model, 2), NaiveISM(model, 2)
+    assert [fast._graph.tensors[t].name for t in fast._graph.inputs] == ["more/0", "more/1", "seq"]
+    np.testing.assert_allclose(fast(given), naive(given), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(fast([*given["more"], x]), naive(given), rtol=1e-4, atol=1e-5)
+    assert fast.test_correctness(batch_size=2)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import keras
 
+from fastism.errors import ModelError
 from fastism.graph import Call, Graph, Ref
 from fastism.rules.framed import Framed, sliding
 from fastism.rules.pointwise import Pointwise
 from fastism.rules.registry import RULES, Rule, RuleFn
-from fastism.rules.step import Lowered, Refuse
+from fastism.rules.step import Lowered, Refuse, Step
 
 FAMILY = "yours"
 
@@ -33,7 +35,8 @@ def register_rule(
 
     Args:
         layer: The class; subclasses that override nothing are treated alike.
-        rule: A function of ``(call, graph)`` that gives :class:`fastism.rules.Lowered`, the steps of the call.
+        rule: A function of ``(call, graph)`` that gives :class:`fastism.rules.Lowered`, the steps of the call, or
+            raises :class:`fastism.rules.Refuse` with the reason for which that call is to be computed whole.
         pointwise: Output position i depends on position i of the inputs alone, in the same way for every i.
         kernel: Output position o depends on ``kernel`` input positions only, ``o * stride - padding + k * dilation``,
             in the same way for every o; what it does at the ends of the sequence is its own business. A number, or a
@@ -60,7 +63,7 @@ def register_rule(
     if rule is not None:
         if not callable(rule):
             raise TypeError(f"rule is {rule!r}; a function of (call, graph) is accepted.")
-        RULES[layer] = Rule(rule, FAMILY, "a rule of your own")
+        RULES[layer] = Rule(_guarded(layer, rule), FAMILY, "a rule of your own")
     elif pointwise:
         RULES[layer] = Rule(_pointwise, FAMILY, "declared pointwise")
     else:
@@ -69,7 +72,9 @@ def register_rule(
             if len(call.inputs) != 1 or not call.args or not isinstance(call.args[0], Ref):
                 raise Refuse("it is declared to slide, but takes several tensors")
             length = graph.shape(call.inputs[0])[0] or 0
-            slide = sliding(call.op, length, kernel, stride, dilation, padding)
+            settings = {"kernel": kernel, "stride": stride, "dilation": dilation, "padding": padding}
+            told = {name: _of_layer(name, setting, call) for name, setting in settings.items()}
+            slide = sliding(call.op, length, **told)
             return Lowered([Framed(lambda x: call.evaluate([x])[0], slide)])
 
         RULES[layer] = Rule(windowed, FAMILY, "declared to slide along positions")
@@ -84,6 +89,45 @@ def unregister_rule(layer: type) -> None:
     if layer not in RULES or RULES[layer].family != FAMILY:
         raise KeyError(f"no rule was registered for {getattr(layer, '__name__', layer)!r}")
     del RULES[layer]
+
+
+def _of_layer(name: str, setting: Any, call: Call) -> Any:
+    """A setting; where it is a function of the layer, what that gives."""
+    if not callable(setting):
+        return setting
+    try:
+        return setting(call.op)
+    except Exception as error:  # whatever a user's function raises
+        raise ModelError(
+            f"{name}=, a function given to register_rule for {call.kind}, failed on layer {call.name!r} "
+            f"({type(error).__name__}: {error}); it is called with the layer and gives a number."
+        ) from error
+
+
+def _guarded(layer: type, rule: RuleFn) -> RuleFn:
+    """The rule, with errors that say whose it is."""
+
+    def guarded(call: Call, graph: Graph) -> Lowered:
+        whose = f"The rule registered for {layer.__name__}"
+        remedy = f"Mend it, or have the layer computed whole by fastism.unregister_rule({layer.__name__})."
+        try:
+            lowered = rule(call, graph)
+            steps = [*lowered.steps, *chain(*lowered.branches)] if isinstance(lowered, Lowered) else [None]
+        except Refuse:
+            raise
+        except Exception as error:  # whatever a user's function raises
+            raise ModelError(
+                f"{whose} failed on call {call.name!r} ({type(error).__name__}: {error}); a function of (call, graph) "
+                f"is accepted. {remedy}"
+            ) from error
+        if not all(isinstance(step, Step) for step in steps):
+            raise ModelError(
+                f"{whose} gives {lowered!r} for call {call.name!r}; fastism.rules.Lowered, with a list of steps, is "
+                f"accepted. {remedy}"
+            )
+        return lowered
+
+    return guarded
 
 
 def _pointwise(call: Call, graph: Graph) -> Lowered:
