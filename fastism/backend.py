@@ -142,3 +142,37 @@ def with_autograph(fn: Callable[..., Any]) -> Callable[..., Any]:
 def to_numpy(tensor: Any) -> np.ndarray:
     """A tensor of the backend (on any device, any float type) as a NumPy array."""
     return np.asarray(keras.ops.convert_to_numpy(tensor))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, of the computer or of a device, does not suffice."""
+    if isinstance(error, MemoryError) or type(error).__name__ in ("ResourceExhaustedError", "OutOfMemoryError"):
+        return True
+    text = str(error).lower()
+    said = ("out of memory", "resource_exhausted", "not enough memory", "failed to allocate", "oom when allocating")
+    return isinstance(error, RuntimeError) and any(s in text for s in said)
+
+
+def free_device_memory() -> int | None:
+    """Bytes that are free on the GPU in use; None on a CPU."""
+    backend = name()
+    if backend == "torch":
+        import torch
+
+        return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else None
+    if backend == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        stats = device.memory_stats() if device.platform != "cpu" else None
+        return int(stats["bytes_limit"] - stats["bytes_in_use"]) if stats else None
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        if not gpus:
+            return None
+        held = tf.config.experimental.get_memory_info("GPU:0")["current"]
+        limit = tf.config.experimental.get_device_details(gpus[0]).get("memory_limit", 16 << 30)
+        return max(int(limit) - int(held), 1 << 30)
+    return None

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from keras import ops
 
-from fastism import backend
+from fastism import backend, sizes
 from fastism.graph import keras_mask
 from fastism.mutations import Edits, Groups, group
 from fastism.plan import DENSE, WINDOW, Plan, Planned, Program, Wired, make_plan
@@ -20,10 +19,8 @@ from fastism.runtime import Runtime, Window
 
 Tensor = Any
 
-#: Bytes of reference activations that are cached at once.
-CACHE_BYTES = 512 << 20
-#: Bytes that the largest window tensor of a chunk should stay under, so that a chunk stays in the processor's cache.
-CHUNK_BYTES = 3 << 20
+#: Variants in a chunk at most.
+MOST_VARIANTS = 2048
 
 
 @dataclass(frozen=True)
@@ -44,10 +41,24 @@ class Engine:
         program: The model in steps.
         batch_size: Variants in a chunk, or ``"auto"``.
         jit: True, False or ``"auto"``.
+        memory: Bytes that references and chunks may take, or ``"auto"``.
+
+    Attributes:
+        most_sequences, most_variants: How many at once are known to fit into memory, where more were found not to.
     """
 
-    def __init__(self, program: Program, *, batch_size: int | str = "auto", jit: bool | str = "auto"):
+    def __init__(
+        self,
+        program: Program,
+        *,
+        batch_size: int | str = "auto",
+        jit: bool | str = "auto",
+        memory: int | str = "auto",
+    ):
         self.program, self.batch_size, self.jit = program, batch_size, jit
+        self.memory = sizes.automatic() if memory == "auto" else int(memory)
+        self.most_sequences: int | None = None
+        self.most_variants: dict[int, int] = {}
         self._plans: dict[tuple[int, int | None], Plan] = {}
         self._chunks: dict[Shape, Callable[..., Any]] = {}
         self._references: dict[tuple[int, Shape], Callable[..., Any]] = {}
@@ -78,35 +89,64 @@ class Engine:
             progress: Called with the number of variants done since the last call.
             compact: The arrays hold windows of :meth:`window` only, for outputs of which a window changes.
         """
-        n = len(inputs[0])
-        batch = self._sequences_at_once(n, edits.width)
-        for first in range(0, n, batch):
+        n, first = len(inputs[0]), 0
+        while first < n:
+            batch = self._sequences_at_once(n, edits.width)
             end = min(first + batch, n)
             part = edits.of_sequences(first, end)
             taken = [_padded(x[first:end], batch) for x in inputs]
-            self._run_batch(taken, end - first, part, lambda refs, at=first: results(at, refs), progress, compact)
+            try:
+                cached = self._cached(taken, part)
+            except Exception as error:
+                if not backend.is_out_of_memory(error):
+                    raise
+                if batch == 1:
+                    raise MemoryError(_too_large("Predicting one sequence", self.memory)) from error
+                self.most_sequences = batch // 2
+                continue
+            out = results(first, [backend.to_numpy(r)[: end - first] for r in cached[1]])
+            if len(part):
+                self._run_batch(taken, part, cached[0], out, progress, compact)
+            first = end
 
-    def _run_batch(self, inputs, real: int, edits: Edits, results, progress, compact: bool) -> None:
-        groups = group(edits)
-        shape = self._shape(len(inputs[0]), groups, edits.width)
-        plan = self.plan(shape.width, shape.reach)
+    def _cached(self, inputs, edits: Edits) -> tuple[Any, Any]:
+        """(cache, reference outputs) of a batch of sequences."""
+        shape = self._shape(len(inputs[0]), group(edits), edits.width)
         tensors = [ops.convert_to_tensor(x, dtype=d) for x, d in zip(inputs, self._dtypes(), strict=True)]
-        cache, references = self._reference_function(plan, shape)(tensors)
-        out = results([backend.to_numpy(r)[:real] for r in references])
-        if len(edits) == 0:
-            return
-        run = self._chunk_function(plan, shape)
+        return self._reference_function(self.plan(shape.width, shape.reach), shape)(tensors)
+
+    def _run_batch(self, inputs, edits: Edits, cache, out, progress, compact: bool) -> None:
+        groups, begin = group(edits), 0
         mutated = inputs[self.program.graph.inputs.index(self.program.mutated)]
-        for begin in range(0, len(groups), shape.groups):
+        whole = self._shape(len(inputs[0]), groups, edits.width)
+        plan = self.plan(whole.width, whole.reach)
+        shape = whole
+        while begin < len(groups):
+            run = self._chunk_function(plan, shape)
             rows = np.minimum(np.arange(begin, begin + shape.groups), len(groups) - 1)
             edit = np.where((np.arange(begin, begin + shape.groups) < len(groups))[:, None], groups.edit[rows], -1)
             sequence, start = groups.sequence[rows], groups.start[rows]
             delta = _deltas(mutated, edits, sequence, start, edit)
             slots = plan.slot_table[:, start]
-            answers = run(cache, sequence.astype(np.int32), slots, delta)
+            try:
+                answers = [backend.to_numpy(a) for a in run(cache, sequence.astype(np.int32), slots, delta)]
+            except Exception as error:
+                if not backend.is_out_of_memory(error):
+                    raise
+                shape = self._smaller(shape, error)
+                continue
             self._write(plan, answers, edit, start, edits, out, compact)
+            begin += shape.groups
             if progress is not None:
                 progress(int((edit >= 0).sum()))
+
+    def _smaller(self, shape: Shape, error: Exception) -> Shape:
+        """A chunk of half the size, after one did not fit into memory; what is done stays done."""
+        if shape.groups == 1:
+            raise MemoryError(_too_large(f"A chunk of {shape.members} mutants", self.memory)) from error
+        groups = self._free(shape.groups // 2, shape.members, most=shape.groups - 1)
+        self.most_variants[shape.width] = groups * shape.members
+        return replace(shape, groups=groups)
 
     def _dtypes(self) -> list[str]:
         graph = self.program.graph
@@ -116,14 +156,13 @@ class Engine:
 
     def _sequences_at_once(self, n: int, width: int) -> int:
         """A power of two of sequences whose cached activations fit into the budget."""
-        plan = self.plan(width)
-        size = sum(4 * math.prod(self.program.shapes[t]) for t in plan.taps) or 1
-        most = max(1, CACHE_BYTES // size)
+        most = max(1, int(sizes.CACHE_SHARE * self.memory) // sizes.cached_bytes(self.plan(width)))
+        most = min(most, self.most_sequences or most)
         return min(_power_of_two_above(n), _power_of_two_above(most + 1) // 2 if most > 1 else 1)
 
     def _shape(self, sequences: int, groups: Groups, width: int) -> Shape:
         members = groups.members
-        variants = self.variants_in_chunk(width) if self.batch_size == "auto" else int(self.batch_size)
+        variants = self.variants_in_chunk(width)
         count = self._free(max(1, min(variants // members, _power_of_two_above(max(len(groups), 1)))), members)
         starts = groups.start
         ends = np.minimum(np.arange(0, len(starts), count) + count, len(starts)) - 1
@@ -132,29 +171,27 @@ class Engine:
         reach = min(_power_of_two_above(spread + 1), length)
         return Shape(sequences, count, members, width, reach)
 
-    def _free(self, groups: int, members: int) -> int:
+    def _free(self, groups: int, members: int, most: int | None = None) -> int:
         """A number of groups near ``groups`` for which neither it nor the number of variants is the size of an axis.
 
         TensorFlow's Keras takes an addend whose only long axis is as long as the channels for a bias.
         """
-        sizes = {n for shape in self.program.shapes.values() for n in shape} | {1}
-        near = (g for d in range(groups + max(sizes)) for g in (groups - d, groups + d) if g > 0)
-        return next(g for g in near if g not in sizes - {1} and g * members not in sizes)
+        axes = {n for shape in self.program.shapes.values() for n in shape} | {1}
+        near = (g for d in range(groups + max(axes)) for g in (groups - d, groups + d) if 0 < g <= (most or g))
+        return next((g for g in near if g not in axes - {1} and g * members not in axes), groups)
 
     def variants_in_chunk(self, width: int) -> int:
-        """How many variants make a chunk whose largest tensor stays in the processor's cache."""
+        """How many variants make a chunk: within the budget and, on a CPU, within the processor's cache."""
+        known = self.most_variants.get(width)
+        if self.batch_size != "auto":
+            return min(int(self.batch_size), known or int(self.batch_size))
         plan = self.plan(width)
-        largest = 1
-        for planned in plan.steps:
-            for tensor in planned.wired.outputs:
-                shape = self.program.shapes[tensor]
-                if tensor in plan.spans:
-                    largest = max(largest, plan.spans[tensor].width * math.prod(shape[1:]))
-                elif tensor in plan.dense:
-                    largest = max(largest, math.prod(shape))
-        if self.mode == backend.EAGER:  # op by op, small chunks lose more in calls than they gain in cache
-            return int(np.clip(4 * CHUNK_BYTES // (4 * largest), 48, 2048))
-        return int(np.clip(CHUNK_BYTES // (4 * largest), 24, 2048))
+        fits = max(1, int(sizes.CHUNK_SHARE * self.memory) // sizes.variant_bytes(plan))
+        if backend.free_device_memory() is None:
+            # op by op, small chunks lose more in calls than they gain in cache
+            cache, least = (4 * sizes.CHUNK_BYTES, 48) if self.mode == backend.EAGER else (sizes.CHUNK_BYTES, 24)
+            fits = min(fits, max(cache // sizes.largest_window(plan), least))
+        return max(1, min(fits, MOST_VARIANTS, known or fits))
 
     @property
     def mode(self) -> str:
@@ -205,7 +242,7 @@ class Engine:
             if not len(keep):
                 continue
             cells = edits.cell[member[keep]]
-            values = backend.to_numpy(answer)[keep]
+            values = answer[keep]
             if tensor in plan.dense:
                 target[cells] = values
                 continue
@@ -342,6 +379,13 @@ def _deltas(x: np.ndarray, edits: Edits, sequence, start, edit) -> np.ndarray:
 def _padded(x: np.ndarray, n: int) -> np.ndarray:
     """``x`` with its last row repeated up to ``n`` rows."""
     return x if len(x) == n else np.concatenate([x, np.repeat(x[-1:], n - len(x), axis=0)])
+
+
+def _too_large(what: str, memory: int) -> str:
+    return (
+        f"{what} does not fit into memory (the budget is {memory / 1e9:.3g} GB). Free memory, use a shorter sequence, "
+        "or change fewer positions at once."
+    )
 
 
 def _power_of_two_above(n: int) -> int:

@@ -67,6 +67,7 @@ class Explanation:
             the outputs that read them and that anything reads in turn.
         chunk: Mutants that are computed at once.
         mode: How they run: ``"eager"`` or ``"xla"``.
+        memory: Bytes that these take, about.
     """
 
     rows: tuple[Row, ...]
@@ -76,6 +77,7 @@ class Explanation:
     ideal: float
     chunk: int = 0
     mode: str = ""
+    memory: int = 0
 
     @property
     def naive(self) -> float:
@@ -139,13 +141,13 @@ class Explanation:
             f"Multiply-accumulates per mutant: naive {human(self.naive)}, this plan {human(self.plan)}; ideal "
             f"{human(self.ideal)}, averaged over all edits. Ideal speed-up {self.ideal_speedup:.3g}x."
         )
-        how = f"{self.chunk} mutants at once, {self.mode}." if self.chunk else ""
+        how = f"{self.chunk} mutants at once, {self.mode}, in about {human(self.memory)}B." if self.chunk else ""
         return "\n".join([what, show(head), rule, *map(show, body), rule, show(total), last, how]).rstrip()
 
     __repr__ = __str__
 
 
-def explain(plan: Plan, position: int | None = None, *, chunk: int = 0, mode: str = "") -> Explanation:
+def explain(plan: Plan, position: int | None = None, *, chunk: int = 0, mode: str = "", memory: int = 0) -> Explanation:
     """Say what a plan does for an edit at ``position``, or at the worst position for each call."""
     by_call: dict[int, list[Planned]] = {}
     for planned in plan.steps:
@@ -156,7 +158,7 @@ def explain(plan: Plan, position: int | None = None, *, chunk: int = 0, mode: st
         rows.append(counts.row(position))
         ideal += float(np.mean(counts.ideal))
     length = plan.spans[plan.program.mutated].length
-    return Explanation(tuple(rows), position, plan.width, length, ideal, chunk, mode)
+    return Explanation(tuple(rows), position, plan.width, length, ideal, chunk, mode, memory)
 
 
 class _Counts:

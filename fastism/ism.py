@@ -12,7 +12,7 @@ import numpy as np
 from keras import tree
 from tqdm.auto import tqdm
 
-from fastism import backend, check, inputs, keras2
+from fastism import backend, check, inputs, keras2, sizes
 from fastism.draw import plot_graph, plot_plan
 from fastism.engine import Engine
 from fastism.errors import ModelError, UnsupportedLayerError
@@ -96,6 +96,9 @@ class FastISM:
         early_stop_layers: Names of layers from which on everything is recomputed whole.
         test_correctness: Compare with the model itself on a handful of edits now, and raise if they differ.
         batch_size: Mutated sequences that are computed at once, or ``"auto"``.
+        memory: What reference activations and chunks may take beside the model, the results and the framework itself:
+            bytes, or a text such as ``"4GB"``; ``"auto"`` for half of what is free (no more than 4 GiB on a CPU). Less
+            makes smaller chunks. Where memory runs out all the same, chunks are halved, and what is done is kept.
         jit: False runs chunks op by op: no compiling, slower chunks. ``"auto"`` and True compile, with XLA on
             TensorFlow and JAX; torch always runs op by op.
         strict: Raise if any call has no rule and would be computed whole.
@@ -136,6 +139,7 @@ class FastISM:
         *,
         batch_size: int | str = "auto",
         jit: bool | str = "auto",
+        memory: int | float | str = "auto",
         strict: bool = False,
         channels: Any = None,
         outputs: Any = None,
@@ -155,6 +159,7 @@ class FastISM:
         self._outputs = inputs.read_outputs(outputs, self._graph, model)
         self._reduce = inputs.read_reduce(reduce)
         self._options: dict[str, Any] = {"batch_size": _batch_size(batch_size), "jit": _jit(jit)}
+        self._options["memory"] = sizes.budget(memory)
         self._strict = inputs.read_flag(strict, "strict")
         self._test = inputs.read_flag(test_correctness, "test_correctness")
         if all(None not in self._graph.shape(t) for t in self._graph.inputs):
@@ -304,8 +309,8 @@ class FastISM:
         plan = engine.plan(self._width)
         last = len(plan.spans[self._mutated].start) - 1
         at = None if position is None else inputs.read_position(position, last)
-        chunk = engine.variants_in_chunk(self._width) if isinstance(engine.batch_size, str) else engine.batch_size
-        return explain(plan, at, chunk=chunk, mode=engine.mode)
+        chunk = engine.variants_in_chunk(self._width)
+        return explain(plan, at, chunk=chunk, mode=engine.mode, memory=chunk * sizes.variant_bytes(plan))
 
     def plot(self, path: Any, position: int | None = None, *, length: int | None = None) -> None:
         """Draw the plan: layers as bars, changed positions red, contributing flanks yellow, computations beside.

@@ -79,6 +79,7 @@ def test_the_signature_of_version_0_5():
     assert [p.name for p in parameters if p.kind is p.KEYWORD_ONLY] == [
         "batch_size",
         "jit",
+        "memory",
         "strict",
         "channels",
         "outputs",
@@ -254,8 +255,8 @@ def test_neighbours_in_the_batch_make_no_difference(name):
 def test_more_sequences_than_are_cached_at_once(monkeypatch):
     x = inputs_of("three_pools", 5)
     want = fast("three_pools")(x)
-    monkeypatch.setattr("fastism.engine.CACHE_BYTES", 1)
-    few = FastISM(design("three_pools"), test_correctness=False, jit=JIT)
+    few = FastISM(design("three_pools"), test_correctness=False, jit=JIT, memory=10**6)
+    monkeypatch.setattr("fastism.sizes.CACHE_SHARE", 0.0)
     assert few._engine._sequences_at_once(5, 1) == 1
     agree(few(x), want, predict(design("three_pools"), [x]), TOLERANCE / 10)
 

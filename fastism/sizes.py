@@ -1,0 +1,103 @@
+"""How much is computed at once: from a budget of memory, and from the processor's cache."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from typing import Any
+
+from fastism import backend
+from fastism.plan import DENSE, WINDOW, Plan, Planned
+
+#: Bytes that the largest window tensor of a chunk should stay under, so that a chunk stays in the processor's cache.
+CHUNK_BYTES = 3 << 20
+#: Shares of the budget for what is cached of the reference sequences, and for the tensors of a chunk.
+CACHE_SHARE, CHUNK_SHARE = 0.35, 0.35
+#: What ``"auto"`` takes of the free memory, and at most on a CPU, where larger chunks are no faster.
+AUTO_SHARE, AUTO_MOST = 0.5, 4 << 30
+#: Tensors of a step that lie in memory beside its inputs and outputs, as a multiple of these.
+BESIDE = 2
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+
+def budget(memory: Any) -> int:
+    """Bytes that a user allows.
+
+    Args:
+        memory: ``"auto"``, a number of bytes, or a text such as ``"4GB"``, ``"512 MiB"``.
+
+    Raises:
+        ValueError: If it is none of these, or less than a megabyte.
+    """
+    if isinstance(memory, str) and memory.strip().lower() == "auto":
+        return automatic()
+    number: float | None = None
+    if isinstance(memory, str):
+        found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([KMGT]?I?)B?\s*", memory.upper())
+        if found and found[2] in _UNITS:
+            number = float(found[1]) * _UNITS[found[2]]
+    elif isinstance(memory, int | float) and not isinstance(memory, bool) and math.isfinite(memory):
+        number = float(memory)
+    if number is None or number < 10**6:
+        raise ValueError(
+            f"memory is {memory!r}; 'auto', a number of bytes, or a text such as '4GB' or '512 MiB' is accepted, of at "
+            "least 1 MB."
+        )
+    return int(number)
+
+
+def automatic() -> int:
+    """Half of the memory that is free on the device, and no more than 4 GiB of a computer's own."""
+    device = backend.free_device_memory()
+    if device is not None:
+        return int(AUTO_SHARE * device)
+    try:
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on every system
+        return AUTO_MOST
+    return min(max(int(AUTO_SHARE * free), 64 << 20), AUTO_MOST)
+
+
+def cached_bytes(plan: Plan) -> int:
+    """Bytes that are cached for each reference sequence, or held while it is predicted."""
+    held = sum(_bytes(plan, t) for t in plan.taps)
+    passing = max((_bytes(plan, t) for s in plan.steps for t in s.wired.outputs), default=0)
+    return held + 2 * passing or 1
+
+
+def variant_bytes(plan: Plan) -> int:
+    """Bytes that a mutant takes in the step of a chunk that takes most."""
+    return max((_step_bytes(plan, s) for s in plan.steps), default=0) or 1
+
+
+def _step_bytes(plan: Plan, planned: Planned) -> int:
+    if planned.state not in (WINDOW, DENSE):
+        return 0
+    wired = planned.wired
+    size = sum(_bytes(plan, t) if planned.state == DENSE else _state_bytes(plan, t) for t in wired.inputs)
+    size += sum(_state_bytes(plan, t) for t in wired.outputs)
+    given, step = planned.given, wired.step
+    if planned.state == WINDOW and step is not None and given is not None:
+        channels = math.prod(given.shapes[0][1:]) or 1
+        products = step.cost(given).per_input / channels * max(s.width for s in given.windows)
+        return int((1 + BESIDE) * size + 4 * products)
+    return (1 + BESIDE) * size
+
+
+def largest_window(plan: Plan) -> int:
+    """Bytes of a mutant's largest tensor."""
+    outputs = [t for s in plan.steps for t in s.wired.outputs]
+    return max((_state_bytes(plan, t) for t in outputs if t in plan.reached), default=4)
+
+
+def _state_bytes(plan: Plan, tensor: int) -> int:
+    span = plan.spans.get(tensor)
+    if span is not None:
+        return 4 * span.width * math.prod(plan.program.shapes[tensor][1:])
+    return _bytes(plan, tensor) if tensor in plan.dense else 0
+
+
+def _bytes(plan: Plan, tensor: int) -> int:
+    return 4 * math.prod(plan.program.shapes[tensor])
