@@ -82,7 +82,7 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         request: ``model``, ``length`` (None for the model's own) and ``sequences``; ``seed`` of the sequences;
             ``repeats``; ``sample``, how many mutants are predicted naively (None for all), and ``naive_seconds``, for
-            how long at most; ``naive_batches`` to choose from; ``batch_size`` and ``jit`` of `FastISM`; ``spawned``,
+            how long at most; ``naive_batches`` to choose from; ``batch_size``, ``jit`` and ``memory`` of `FastISM`; ``spawned``,
             the value of ``time.perf_counter`` before the process started.
 
     Returns:
@@ -102,7 +102,7 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
     x = _one_hot(request["sequences"], length, request["seed"])
     model, build = _timed(lambda: testing.randomize(case.build(length)))
     before = peak_memory()
-    options = {"batch_size": request["batch_size"], "jit": request["jit"]}
+    options = {"batch_size": request["batch_size"], "jit": request["jit"], "memory": request["memory"]}
     ism, construct = _timed(fastism.FastISM, model, **options)
     saturation, first = _timed(ism.saturate, x, start, end)
     memory = peak_memory()
@@ -447,6 +447,7 @@ def _parse_names(accepted: Sequence[str]) -> Callable[..., list[str] | None]:
 @click.option("--full", is_flag=True, help="Predict all mutants naively.")
 @click.option("--batch-size", default="auto", callback=_parse_batch, help="Of FastISM; auto.")
 @click.option("--jit", default="auto", type=click.Choice(["auto", "true", "false"]), help="Of FastISM; auto.")
+@click.option("--memory", default="auto", help="Budget of FastISM, such as 1GB; auto.")
 @click.option("--quick", is_flag=True, help="Does it work? 200 bp, 1 repeat, 64 mutants; no file but --output.")
 @click.option("--timeout", default=3600.0, type=click.FloatRange(1), help="Seconds for a model on a backend; 3600.")
 @click.option(
@@ -471,6 +472,7 @@ def main(**options: Any) -> None:
         "naive_batches": [32] if quick else [8, 32, 128, 512],
         "naive_seconds": 30,
         "batch_size": options["batch_size"],
+        "memory": options["memory"],
         "jit": {"auto": "auto", "true": True, "false": False}[options["jit"]],
     }
     backends = options["backends"] or installed_backends()

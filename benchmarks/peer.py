@@ -1,0 +1,176 @@
+"""`FastISM` beside the published fastISM 0.5.1, in one run: same architectures, weights, sequences and machine.
+
+The published package needs Keras 2, so it gets a virtual environment of its own, made on the first run. It writes one
+replacement in a call, so all substitutions of a sequence take it a call for each letter: one is timed, and counted
+three times, once for each letter that is not there.
+
+Run from the repository root::
+
+    python -m benchmarks.peer                       # Basset, Factorized Basset, BPNet; 1, 16 and 128 sequences
+    python -m benchmarks.peer --models basset --batches 1,16
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+
+from benchmarks.cases import CASES
+from benchmarks.report import write_json
+from benchmarks.speed import _now, _one_hot, _parse_names, _short, _versions, machine
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "peer.json"
+ENVIRONMENT = ROOT / ".peer"
+PACKAGES = ("fastism==0.5.1", "tensorflow", "tf_keras")
+MODELS = ("basset", "factorized_basset", "bpnet")
+#: Substitutions of a position.
+LETTERS = 3
+
+
+def environment(folder: Path) -> Path:
+    """The Python of the published package's environment, made if it is not there."""
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    if not (folder / ".done").exists():
+        click.echo(f"Making {folder} with {', '.join(PACKAGES)} ...", err=True)
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "-q", *PACKAGES], check=True)
+        (folder / ".done").touch()
+    return python
+
+
+def compare(python: Path, name: str, batch: int, repeats: int, timeout: float) -> dict[str, Any]:
+    """Time both on one architecture and number of sequences, and compare what they give.
+
+    Args:
+        python: Of the published package's environment.
+        name: Key in ``CASES``.
+        batch: Sequences in a call.
+        repeats: Of each side.
+        timeout: Seconds for the published package.
+
+    Returns:
+        A record for the JSON file; times in seconds for all substitutions of one sequence.
+    """
+    import numpy as np
+
+    from fastism import FastISM, testing
+
+    case, letter = CASES[name], 0
+    model = testing.randomize(case.build())
+    x = _one_hot(batch, case.length, 0)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        np.savez(folder / "given.npz", x=x, **{f"w{i}": w for i, w in enumerate(model.get_weights())})
+        request = {
+            "model": name,
+            "letter": letter,
+            "repeats": repeats,
+            "given": str(folder / "given.npz"),
+            "outputs": str(folder / "outputs.npz"),
+            "answer": str(folder / "answer.json"),
+        }
+        done = subprocess.run(
+            [str(python), str(ROOT / "benchmarks" / "peer_child.py")],
+            input=json.dumps(request),
+            cwd=folder,  # not the repository, whose own package has the same name
+            env={k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "KERAS_BACKEND")},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        if done.returncode:
+            said = done.stderr.strip().splitlines()
+            raise RuntimeError(_short(said[-1]) if said else f"ended with code {done.returncode}")
+        answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
+        with np.load(folder / "outputs.npz") as file:
+            theirs = [file[k] for k in file.files]
+    ism = FastISM(model, test_correctness=False)
+    ism.saturate(x)
+    times = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        saturation = ism.saturate(x)
+        times.append(time.perf_counter() - begun)
+    ours = saturation.mutant if isinstance(saturation.mutant, list) else [saturation.mutant]
+    references = saturation.reference if isinstance(saturation.reference, list) else [saturation.reference]
+    shares = []
+    for mine, their, reference in zip(ours, theirs, references, strict=True):
+        effect = np.abs(mine[:, :, letter] - reference[:, None]).max()
+        shares.append(float(np.abs(mine[:, :, letter] - their.reshape(mine[:, :, letter].shape)).max() / effect))
+    fast, peer = median(times) / batch, LETTERS * median(answer["times_s"]) / batch
+    return {
+        "sequences": batch,
+        "fast_s": fast,
+        "peer_s": peer,
+        "ratio": peer / fast,
+        "fast_times_s": times,
+        "peer_times_s": answer["times_s"],
+        "difference_share": max(shares),
+        "error": None,
+    }
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """The results as a Markdown table."""
+    lines = [
+        "| model | sequences in a call | fastISM 0.5.1, s | FastISM, s | ratio | difference / effect |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for r in report["results"]:
+        title = CASES[r["model"]].title
+        if r["error"]:
+            lines.append(f"| {title} | {r['sequences']} | failed: {r['error']} | | | |")
+            continue
+        lines.append(
+            f"| {title} | {r['sequences']} | {r['peer_s']:.3g} | {r['fast_s']:.3g} | {r['ratio']:.3g}x | "
+            f"{r['difference_share']:.0e} |"
+        )
+    return "\n".join(lines)
+
+
+def _parse_batches(_: click.Context, __: click.Parameter, value: str) -> list[int]:
+    if not all(v.strip().isdecimal() and int(v) > 0 for v in value.split(",")):
+        raise click.BadParameter(f"{value!r} received; positive numbers separated by commas are accepted.")
+    return [int(v) for v in value.split(",")]
+
+
+@click.command()
+@click.option("--models", callback=_parse_names(MODELS), help=f"Separated by commas, of {', '.join(MODELS)}; all.")
+@click.option("--batches", default="1,16,128", callback=_parse_batches, help="Sequences in a call; 1,16,128.")
+@click.option("--repeats", default=1, type=click.IntRange(1), help="Of each side, after a first run; 1.")
+@click.option("--timeout", default=3600.0, type=click.FloatRange(1), help="Seconds for each run of the other; 3600.")
+@click.option("--environment", "folder", default=ENVIRONMENT, type=click.Path(path_type=Path), help="Its environment.")
+@click.option("--output", default=RESULTS, type=click.Path(dir_okay=False, path_type=Path), help="JSON file.")
+def main(
+    models: Sequence[str] | None, batches: Sequence[int], repeats: int, timeout: float, folder: Path, output: Path
+) -> None:
+    """Time FastISM and the published fastISM 0.5.1 on the same models, weights and sequences."""
+    python = environment(folder)
+    results: list[dict[str, Any]] = []
+    report = {"machine": machine(), "versions": _versions(), "started": _now(), "finished": None, "results": results}
+    for name in models or MODELS:
+        for batch in batches:
+            click.echo(f"{name}, {batch} sequences ...", err=True)
+            try:
+                found = compare(python, name, batch, repeats, timeout)
+            except (RuntimeError, subprocess.TimeoutExpired) as error:
+                found = {"sequences": batch, "error": _short(str(error))}
+            results.append({"model": name, **found})
+            report["finished"] = _now()
+            write_json(output, report)
+    click.echo(table(report))
+
+
+if __name__ == "__main__":
+    main()
