@@ -26,7 +26,9 @@ if keras.backend.backend() == "jax":
 
     def plain_numbers(self, shape, dtype=None):
         """Instead of random numbers of each initialiser's own kind, each compiled anew for every shape."""
-        return keras.ops.convert_to_tensor(0.1 * np.random.default_rng(0).normal(size=shape), dtype=dtype or FLOAT)
+        fans = sum(shape[-2:]) * int(np.prod(shape[:-2])) if shape else 1
+        numbers = np.random.default_rng(0).normal(size=shape) * np.sqrt(2 / fans)
+        return keras.ops.convert_to_tensor(numbers, dtype=dtype or FLOAT)
 
     for kind in (keras.initializers.GlorotUniform, keras.initializers.Orthogonal, keras.initializers.RandomUniform):
         kind.__call__ = plain_numbers

@@ -18,12 +18,14 @@ def predict(model, inputs, batch=512):
 
 
 def _run(model, chunk):
-    if keras.backend.backend() != "jax":
-        return model(_structured(model, chunk), training=False)
-    # on JAX every operation would be compiled by itself, for every number of rows
-    rows, whole = len(chunk[0]), 1 << (len(chunk[0]) - 1).bit_length()
-    padded = [np.concatenate([a, np.repeat(a[-1:], max(whole, 16) - rows, axis=0)]) for a in chunk]
-    return tree.map_structure(lambda y: y[:rows], model.predict_on_batch(_structured(model, padded)))
+    if keras.backend.backend() == "jax":  # every operation would be compiled by itself, for every number of rows
+        rows, whole = len(chunk[0]), 1 << (len(chunk[0]) - 1).bit_length()
+        padded = [np.concatenate([a, np.repeat(a[-1:], max(whole, 16) - rows, axis=0)]) for a in chunk]
+        try:
+            return tree.map_structure(lambda y: y[:rows], model.predict_on_batch(_structured(model, padded)))
+        except Exception:  # not all that runs compiles
+            pass
+    return model(_structured(model, chunk), training=False)
 
 
 def _structured(model, arrays):
