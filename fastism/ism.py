@@ -366,9 +366,10 @@ class FastISM:
         prepared = self._prepared.get(key)
         if prepared is None or prepared.made_for != prepared.fingerprint():
             fresh = prepared is None
-            prepared = self._prepared[key] = self._prepare(key)
+            prepared = self._prepare(key)
             if fresh:
-                self._inspect(prepared)
+                self._inspect(prepared)  # a plan that fails is not kept
+            self._prepared[key] = prepared
         return prepared
 
     def _prepare(self, shapes: Sequence[tuple[int | None, ...]]) -> Prepared:

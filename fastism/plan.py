@@ -299,6 +299,7 @@ class _Maker:
         self.dense: set[int] = set()
         self.reached: dict[int, Ints] = {program.mutated: np.ones(len(self.span[program.mutated].start), bool)}
         self.taps: set[int] = set()
+        self.origin: dict[int, str] = {}
         self.steps: list[Planned] = []
 
     def add(self, wired: Wired) -> None:
@@ -313,7 +314,7 @@ class _Maker:
         arrived = np.any([self.reached[t] for t in changed], axis=0)
         try:
             if not any(t in self.span for t in wired.inputs):
-                raise _InputIsWhole(f"its input is computed whole ({self._producer(changed[0])})")
+                raise _InputIsWhole(self._behind(changed[0]))
             if wired.step is None:
                 raise Refuse(wired.reason)
             given = self._given(wired)
@@ -336,7 +337,7 @@ class _Maker:
     def _given(self, wired: Wired) -> Given:
         if self._any_dense(wired):
             whole = [t for t in wired.inputs if t in self.dense]
-            raise _InputIsWhole(f"its input is computed whole ({self._producer(whole[0])})")
+            raise _InputIsWhole(self._behind(whole[0]))
         out = wired.outputs[0]
         return replace(
             self.program.given(wired),
@@ -346,6 +347,12 @@ class _Maker:
             reach=self.reach,
             need=self.program.needed.get(out),
         )
+
+    def _behind(self, tensor: int) -> str:
+        """Why a step is dense whose input is: the call that gives it, and the one from which on all is whole."""
+        near, first = self._producer(tensor), self.origin.get(tensor, "")
+        since = f", as is all from {first} on" if first not in ("", near) else ""
+        return f"its input is computed whole ({near}{since})"
 
     def _check_numbers(self, wired: Wired) -> None:
         """Refuse what does arithmetic with integers or booleans: their changes have no floats to be carried in."""
@@ -366,6 +373,7 @@ class _Maker:
                 self.taps.add(tensor)
         self.taps.update(local.taps)
         if local.gives == WHOLE:
+            self.origin[out] = wired.call.name
             self.dense.add(out)
             self.reached[out] = arrived
         elif local.span is not None:
@@ -376,7 +384,9 @@ class _Maker:
 
     def _dense(self, wired: Wired, arrived: Ints, reason: str, *, gap: bool) -> None:
         self.taps.update(t for t in wired.inputs if t not in self.dense)
+        behind = [self.origin[t] for t in wired.inputs if t in self.origin]
         for out in wired.outputs:
+            self.origin[out] = behind[0] if behind and not gap else wired.call.name
             self.dense.add(out)
             self.reached[out] = arrived
         self.steps.append(Planned(wired, DENSE, reason=reason, gap=gap))

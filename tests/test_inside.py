@@ -9,7 +9,7 @@ from keras import layers as L
 from keras import ops, tree
 from oracle import overwritten, predict, saturated, share_of_effect
 
-from fastism import FastISM, ModelError, NaiveISM
+from fastism import FastISM, MismatchError, ModelError, NaiveISM
 from fastism.testing import randomize
 
 JIT = keras.backend.backend() == "jax"
@@ -344,3 +344,17 @@ def test_compact_results_of_a_window_that_is_everything():
     ism = FastISM(model, jit=JIT)
     small = ism.saturate(X, compact=True)
     np.testing.assert_array_equal(small.expanded().mutant, ism.saturate(X).mutant)
+
+
+def test_a_plan_that_failed_its_check_is_not_kept(monkeypatch):
+    """It was, and a second call gave what it computed."""
+    x = keras.Input((None, 4))
+    ism = FastISM(randomize(keras.Model(x, L.GlobalMaxPooling1D()(L.Conv1D(3, 3)(x)))))
+
+    def fails(*_, **__):
+        raise MismatchError("differs")
+
+    monkeypatch.setattr("fastism.check.self_check", fails)
+    for _ in range(2):
+        with pytest.raises(MismatchError, match="differs"):
+            ism.saturate(X)
