@@ -82,8 +82,8 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         request: ``model``, ``length`` (None for the model's own) and ``sequences``; ``seed`` of the sequences;
             ``repeats``; ``sample``, how many mutants are predicted naively (None for all), and ``naive_seconds``, for
-            how long at most; ``naive_batches`` to choose from; ``batch_size``, ``jit`` and ``memory`` of `FastISM`; ``spawned``,
-            the value of ``time.perf_counter`` before the process started.
+            how long at most; ``naive_batches`` to choose from; ``batch_size``, ``jit`` and ``memory`` of `FastISM`;
+            ``spawned``, the value of ``time.perf_counter`` before the process started.
 
     Returns:
         A record for the JSON file. All times are in seconds, memory is in MiB.
