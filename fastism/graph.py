@@ -265,12 +265,8 @@ def located(graph: Graph) -> Graph:
     """
     if not any(_may_move(c.op) for c in graph.calls) or any(None in graph.shape(t) for t in graph.inputs):
         return graph
-    specs = [keras.KerasTensor((_BATCH, *graph.shape(t)), dtype=graph.tensors[t].dtype) for t in graph.inputs]
-    try:
-        found = keras.src.backend.compute_output_spec(functools.partial(_values, graph), *specs)
-    except Exception:  # whatever a layer does to a batch of this size; what can be known is known already
-        return graph
-    moved = {t for t, spec in found.items() if _moved(getattr(spec, "shape", ()))}
+    found = _rows_of(graph)
+    moved = {t for t, (shape, rows) in found.items() if _moved(shape, rows)}
     if not moved:
         return graph
     return replace(graph, tensors=tuple(replace(t, moved=t.id in moved) for t in graph.tensors))
@@ -283,8 +279,32 @@ def _may_move(op: Any) -> bool:
     return opaque or not type(op).__module__.startswith(("keras.", "fastism."))
 
 
-def _moved(shape: tuple[int | None, ...]) -> bool:
-    return any(n is not None and n >= _BATCH and n % _BATCH == 0 for n in shape) and shape[0] != _BATCH
+def _rows_of(graph: Graph) -> dict[int, tuple[tuple[int | None, ...], int]]:
+    """The whole shape of every tensor, and for how many sequences; empty where the model does not tell."""
+    run = functools.partial(_values, graph)
+    sizes = [(graph.shape(t), graph.tensors[t].dtype) for t in graph.inputs]
+
+    def zeros(rows):
+        return [keras.ops.zeros((rows, *shape), dtype=dtype) for shape, dtype in sizes]
+
+    def on_shapes():
+        if keras.backend.backend() != "torch":
+            return keras.src.backend.compute_output_spec(
+                run, *[keras.KerasTensor((_BATCH, *shape), dtype=dtype) for shape, dtype in sizes]
+            )
+        with keras.device("meta"):  # Keras's own tracing would go on to numbers, of all these rows
+            return run(*zeros(_BATCH))
+
+    for trace, rows in ((on_shapes, _BATCH), (lambda: run(*zeros(3)), 3)):
+        try:
+            return {t: (tuple(getattr(y, "shape", ())), rows) for t, y in trace().items()}
+        except Exception:  # whatever a layer does to what is no number, or to a batch of this size
+            continue
+    return {}
+
+
+def _moved(shape: tuple[int | None, ...], rows: int) -> bool:
+    return any(n is not None and n >= rows and n % rows == 0 for n in shape) and shape[0] != rows
 
 
 def _values(graph: Graph, *inputs: Any) -> dict[int, Any]:

@@ -160,7 +160,7 @@ def test_misuse(arguments, options, error, message):
 
 @pytest.mark.parametrize(("option", "value"), [("kernel", 0), ("stride", "2"), ("dilation", -1), ("padding", "full")])
 def test_settings_that_make_no_sense(option, value):
-    register_rule(Opaque, **{"kernel": 3, option: value})
+    register_rule(Opaque, **{"kernel": 3, option: lambda layer: value})  # known only when a layer comes
     with pytest.raises(ValueError, match=f"{option} of Opaque is {value!r}"):
         FastISM(model_with(Opaque(3, name="it")))
 
@@ -244,3 +244,18 @@ def test_a_setting_that_fails(option):
     register_rule(Opaque, **{"kernel": 3, option: lambda layer: layer.nope})
     with pytest.raises(ModelError, match=f"{option}=, a function given to register_rule for Opaque, failed on .*'it'"):
         FastISM(model_with(Opaque(3, name="it")))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(kernel=0), "kernel of Rescaling is 0"),
+        (dict(kernel="three"), "kernel of Rescaling is 'three'"),
+        (dict(kernel=3, stride=1.5), "stride of Rescaling is 1.5"),
+        (dict(kernel=3, padding="smae"), "padding of Rescaling is 'smae'; 'valid', 'same'"),
+        (dict(pointwise=True, stride=2), "together with kernel="),
+    ],
+)
+def test_settings_are_checked_at_once(options, message):
+    with pytest.raises(ValueError, match=message):
+        fastism.register_rule(L.Rescaling, **options)

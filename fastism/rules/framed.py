@@ -74,27 +74,25 @@ class Framed(Step):
         return self.slide.backward(lo, hi)
 
 
-def sliding(layer: Any, length: int, kernel: Any, stride: Any, dilation: Any, padding: Any) -> Slide:
-    """The map of positions that a user declares; settings may be functions of the layer.
+def sliding(layer: type, length: int, kernel: Any, stride: Any, dilation: Any, padding: Any) -> Slide:
+    """The map of positions that a user declares for a class of layers.
 
     Raises:
         ValueError: If a setting is no positive whole number, or the padding not known.
     """
-
-    def value(setting: Any, name: str) -> int:
-        number = setting(layer) if callable(setting) else setting
-        number = number[0] if isinstance(number, tuple | list) else number
-        if not isinstance(number, int | np.integer) or number < 1:
-            raise ValueError(f"{name} of {type(layer).__name__} is {number!r}; a positive whole number is accepted.")
-        return int(number)
-
-    k, s, d = value(kernel, "kernel"), value(stride, "stride"), value(dilation, "dilation")
-    pad = padding(layer) if callable(padding) else padding
+    k, s, d = (_whole(layer, n, v) for n, v in (("kernel", kernel), ("stride", stride), ("dilation", dilation)))
     pads = {"valid": 0, "causal": (k - 1) * d, "same": same_padding(length, k, s, d)}
-    number = pads[pad] if isinstance(pad, str) and pad in pads else pad
+    number = pads[padding] if isinstance(padding, str) and padding in pads else padding
     if not isinstance(number, int) or number < 0:
         raise ValueError(
-            f"padding of {type(layer).__name__} is {pad!r}; 'valid', 'same', 'causal', or the number of positions put "
+            f"padding of {layer.__name__} is {padding!r}; 'valid', 'same', 'causal', or the number of positions put "
             "before the first is accepted."
         )
     return Slide(k, s, d, number)
+
+
+def _whole(layer: type, name: str, setting: Any) -> int:
+    number = setting[0] if isinstance(setting, tuple | list) else setting
+    if not isinstance(number, int | np.integer) or isinstance(number, bool) or number < 1:
+        raise ValueError(f"{name} of {layer.__name__} is {number!r}; a positive whole number is accepted.")
+    return int(number)

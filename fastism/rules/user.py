@@ -31,7 +31,8 @@ def register_rule(
     """Tell how a layer of your own moves a change, so that it need not be computed whole.
 
     One of three ways: ``pointwise=True``, ``kernel=...``, or a full ``rule``. Whatever is declared, the self-check of
-    :class:`fastism.FastISM` compares with the layer and names it if it is wrong.
+    :class:`fastism.FastISM` compares with the layer and names it if it is wrong. A FastISM that was made before knows
+    nothing of it.
 
     Args:
         layer: The class; subclasses that override nothing are treated alike.
@@ -47,7 +48,7 @@ def register_rule(
 
     Raises:
         TypeError: If ``layer`` is no class of layers or operations.
-        ValueError: If not exactly one of the three ways is chosen.
+        ValueError: If not exactly one of the three ways is chosen, or a setting makes no sense.
 
     Example:
         >>> import keras
@@ -60,6 +61,8 @@ def register_rule(
         raise TypeError(f"layer is {layer!r}; a class of Keras layers (or operations) is accepted, not an instance.")
     if (rule is not None) + bool(pointwise) + (kernel is not None) != 1:
         raise ValueError("register_rule takes exactly one of pointwise=True, kernel=... and a rule.")
+    if kernel is None and (stride, dilation, padding) != (1, 1, "valid"):
+        raise ValueError("stride, dilation and padding are those of a window; give them together with kernel=.")
     if rule is not None:
         if not callable(rule):
             raise TypeError(f"rule is {rule!r}; a function of (call, graph) is accepted.")
@@ -67,14 +70,15 @@ def register_rule(
     elif pointwise:
         RULES[layer] = Rule(_pointwise, FAMILY, "declared pointwise")
     else:
+        known = {"kernel": kernel, "stride": stride, "dilation": dilation, "padding": padding}
+        sliding(layer, 1, **{n: ("valid" if n == "padding" else 1) if callable(v) else v for n, v in known.items()})
 
         def windowed(call: Call, graph: Graph) -> Lowered:
             if len(call.inputs) != 1 or not call.args or not isinstance(call.args[0], Ref):
                 raise Refuse("it is declared to slide, but takes several tensors")
             length = graph.shape(call.inputs[0])[0] or 0
-            settings = {"kernel": kernel, "stride": stride, "dilation": dilation, "padding": padding}
-            told = {name: _of_layer(name, setting, call) for name, setting in settings.items()}
-            slide = sliding(call.op, length, **told)
+            told = {name: _of_layer(name, setting, call) for name, setting in known.items()}
+            slide = sliding(type(call.op), length, **told)
             return Lowered([Framed(lambda x: call.evaluate([x])[0], slide)])
 
         RULES[layer] = Rule(windowed, FAMILY, "declared to slide along positions")
