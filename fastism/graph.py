@@ -8,7 +8,6 @@ appear. Nothing of the user's model is modified, cloned or renamed.
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -210,7 +209,7 @@ def read_model(model: Any) -> Graph:
     """
     graph = _Reader().graph(_functional(model))
     check_outputs(graph)
-    return graph if any(None in graph.shape(t) for t in graph.inputs) else certain(graph)
+    return graph if any(None in graph.shape(t) for t in graph.inputs) else located(certain(graph))
 
 
 def chosen(graph: Graph, which: Sequence[int]) -> Graph:
@@ -247,7 +246,7 @@ def rowless(name: str, shape: Any) -> ModelError:
 def certain(graph: Graph) -> Graph:
     """The graph with shapes and dtypes found by tracing, unless it is plain that what Keras noted is right."""
     plain = all(t.dtype == "float32" and None not in t.shape for t in graph.tensors)
-    return located(graph if plain else settled(graph))
+    return graph if plain else settled(graph)
 
 
 #: Operations that can put the batch elsewhere than on the first axis.
@@ -258,18 +257,32 @@ _MOVERS = frozenset(
 _BATCH = 99991
 
 
-def located(graph: Graph) -> Graph:
-    """The graph with every tensor marked whose first axis is not the batch, traced on a batch of a peculiar size.
+def located(graph: Graph, calls: Sequence[Call] | None = None) -> Graph:
+    """The graph with every tensor marked whose first axis is not the batch.
 
-    Tensors without any batch axis, as constants are, have no mark: all sequences share them.
+    Only calls that can move the batch are traced, each by itself, on a batch of a peculiar size. Tensors without any
+    batch axis, as constants are, have no mark: all sequences share them.
+
+    Args:
+        graph: With all shapes known.
+        calls: Those to look at; all by default.
     """
-    if not any(_may_move(c.op) for c in graph.calls) or any(None in graph.shape(t) for t in graph.inputs):
-        return graph
-    found = _rows_of(graph)
-    moved = {t for t, (shape, rows) in found.items() if _moved(shape, rows)}
+    moved: dict[int, tuple[int | None, ...] | None] = {}  # whole shapes for _BATCH sequences; None where not known
+    for call in graph.calls if calls is None else calls:
+        if not _may_move(call.op) and not any(t in moved for t in call.inputs):
+            continue
+        if any(None in graph.shape(t) for t in call.inputs):
+            continue
+        if any(t in moved and moved[t] is None for t in call.inputs):
+            moved.update(dict.fromkeys(call.outputs))
+            continue
+        shapes, rows = _shapes_of(graph, call, {t: moved.get(t) or (_BATCH, *graph.shape(t)) for t in call.inputs})
+        for tensor, shape in zip(call.outputs, shapes, strict=False):
+            if _moved(shape, rows):
+                moved[tensor] = shape if rows == _BATCH else None
     if not moved:
         return graph
-    return replace(graph, tensors=tuple(replace(t, moved=t.id in moved) for t in graph.tensors))
+    return replace(graph, tensors=tuple(replace(t, moved=t.moved or t.id in moved) for t in graph.tensors))
 
 
 def _may_move(op: Any) -> bool:
@@ -279,28 +292,38 @@ def _may_move(op: Any) -> bool:
     return opaque or not type(op).__module__.startswith(("keras.", "fastism."))
 
 
-def _rows_of(graph: Graph) -> dict[int, tuple[tuple[int | None, ...], int]]:
-    """The whole shape of every tensor, and for how many sequences; empty where the model does not tell."""
-    run = functools.partial(_values, graph)
-    sizes = [(graph.shape(t), graph.tensors[t].dtype) for t in graph.inputs]
+def _shapes_of(
+    graph: Graph, call: Call, shapes: Mapping[int, Sequence[int | None]]
+) -> tuple[list[tuple[int | None, ...]], int]:
+    """The whole shapes of a call's outputs, and for how many sequences; none where the call does not tell.
+
+    Args:
+        graph: That the call belongs to.
+        call: To be traced.
+        shapes: Of its inputs, for ``_BATCH`` sequences.
+    """
+    dtypes = [graph.tensors[t].dtype for t in call.inputs]
+
+    def run(*values):
+        return call.evaluate(values)
 
     def zeros(rows):
-        return [keras.ops.zeros((rows, *shape), dtype=dtype) for shape, dtype in sizes]
+        sizes = ([n // _BATCH * rows if (n or 0) >= _BATCH else n for n in shapes[t]] for t in call.inputs)
+        return [keras.ops.zeros(size, dtype=dtype) for size, dtype in zip(sizes, dtypes, strict=True)]
 
     def on_shapes():
         if keras.backend.backend() != "torch":
-            return keras.src.backend.compute_output_spec(
-                run, *[keras.KerasTensor((_BATCH, *shape), dtype=dtype) for shape, dtype in sizes]
-            )
+            specs = [keras.KerasTensor(shapes[t], dtype=d) for t, d in zip(call.inputs, dtypes, strict=True)]
+            return keras.src.backend.compute_output_spec(run, *specs)
         with keras.device("meta"):  # Keras's own tracing would go on to numbers, of all these rows
             return run(*zeros(_BATCH))
 
     for trace, rows in ((on_shapes, _BATCH), (lambda: run(*zeros(3)), 3)):
         try:
-            return {t: (tuple(getattr(y, "shape", ())), rows) for t, y in trace().items()}
+            return [tuple(getattr(y, "shape", ())) for y in trace()], rows
         except Exception:  # whatever a layer does to what is no number, or to a batch of this size
             continue
-    return {}
+    return [], _BATCH
 
 
 def _moved(shape: tuple[int | None, ...], rows: int) -> bool:

@@ -28,6 +28,7 @@ from fastism.graph import (
     certain,
     check_outputs,
     inside,
+    located,
     reached,
     read_model,
 )
@@ -93,7 +94,7 @@ def _traced(model: Any) -> Graph:
     check_outputs(graph)
     if all(None not in t.shape for t in tensors):
         _verify_model(model, graph)
-        return certain(graph)
+        return located(certain(graph))
     return graph
 
 
@@ -200,6 +201,8 @@ def open_call(graph: Graph, call: Call) -> Graph:
         raise NotOpened("it receives a Keras mask")
     if any(graph.tensors[t].masked for t in call.outputs):
         raise NotOpened("its output carries a Keras mask")
+    if any(graph.tensors[t].moved for t in call.inputs):
+        raise NotOpened("the batch is not the first axis of what it receives")
     if "call" in vars(call.op):
         raise NotOpened("its call() was replaced")
     names = Counter(c.name for c in graph.calls)
@@ -219,6 +222,7 @@ def open_call(graph: Graph, call: Call) -> Graph:
     except Exception as error:
         raise NotOpened(f"its inside does not run ({type(error).__name__})") from error
     result = certain(_spliced(graph, call, calls, tensors, dict(zip(call.outputs, outputs, strict=True))))
+    result = located(result, calls)
     if any(result.tensors[t].moved for inner in calls for t in inner.outputs):
         raise NotOpened("its inside moves the batch axis")
     return result
@@ -264,7 +268,7 @@ def extended(graph: Graph, function: Callable[..., Any], what: str) -> Graph:
         finish=lambda flat: tree.flatten(function(graph.restore_outputs(graph.finish(flat)))),
     )
     check_outputs(longer)
-    return certain(longer)
+    return located(certain(longer), calls)
 
 
 def frozen(graph: Graph) -> tuple[Any, ...]:

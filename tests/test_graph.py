@@ -13,7 +13,7 @@ from keras import ops, tree
 from oracle import predict
 
 from fastism import FastISM, ModelError
-from fastism.graph import read_model
+from fastism.graph import Call, read_model
 from fastism.testing import randomize
 
 JIT = keras.backend.backend() == "jax"
@@ -310,6 +310,23 @@ def test_the_model_is_unchanged_after_use(name):
     for was, now in zip(answers, predict(model, arrays), strict=True):
         np.testing.assert_array_equal(was, now)
     assert len(tree.flatten(model.outputs)) == len(answers)
+
+
+def test_reading_a_model_runs_only_what_may_move_the_batch(monkeypatch):
+    """Large models would take long, and much memory, to be traced as a whole."""
+    x = keras.Input((12, 4))
+    y = L.Conv1D(5, 3)(x)
+    y = L.Lambda(lambda t: t * 2, name="unknown")(y)
+    model = keras.Model(x, L.Dense(2)(L.Flatten()(y)))
+    ran, evaluate = [], Call.evaluate
+
+    def noted(call, values):
+        ran.append(call.name)
+        return evaluate(call, values)
+
+    monkeypatch.setattr(Call, "evaluate", noted)
+    read_model(model)
+    assert set(ran) == {"unknown"}
 
 
 def test_no_loss_is_left_in_the_model():

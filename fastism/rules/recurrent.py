@@ -185,7 +185,7 @@ class Recurrent(Reduce):
     def place(self, given: Given) -> Local:
         if len(given.shapes[0]) != 2:
             raise Refuse("its input has no positions")
-        return Local(None, (DELTA,), WHOLE, taps=given.inputs)
+        return Local(None, (DELTA,), WHOLE)
 
     def run(self, at: At):
         parts = []

@@ -80,7 +80,7 @@ def lower(call: Call, graph: Graph) -> Lowered:
     if found.fn not in _ALIKE or not all(_fits(call, graph, t) for t in (*call.inputs, *call.outputs)):
         raise Refuse("positions run along the second axis of its tensors, or of some of them")
     rank = 1 + max(len(graph.shape(t)) for t in (*call.inputs, *call.outputs))
-    axis = getattr(call.op, "axis", rank - 1)
+    axis = getattr(call.op, "axis", call.kwargs.get("axis", rank - 1))
     axes = list(axis) if isinstance(axis, list | tuple) else [axis]
     if any(a is None or a % rank != rank - 1 for a in axes):
         raise Refuse(f"positions run along the second axis of its tensors, and its axis is {axis}")
