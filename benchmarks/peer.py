@@ -17,7 +17,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -25,12 +24,14 @@ from typing import Any
 
 import click
 
+from benchmarks import options as shared
 from benchmarks.cases import CASES
-from benchmarks.report import write_json
-from benchmarks.speed import _now, _one_hot, _parse_names, _short, _versions, machine
+from benchmarks.harness import leaves, one_hot, timed
+from benchmarks.machine import machine, now, versions
+from benchmarks.processes import last_line
+from benchmarks.report import FOLDER, ROOT, markdown, short, write_json
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "peer.json"
+RESULTS = FOLDER / "peer.json"
 ENVIRONMENT = ROOT / ".peer"
 PACKAGES = ("fastism==0.5.1", "tensorflow", "tf_keras")
 MODELS = ("basset", "factorized_basset", "bpnet")
@@ -68,7 +69,7 @@ def compare(python: Path, name: str, batch: int, repeats: int, timeout: float) -
 
     case, letter = CASES[name], 0
     model = testing.randomize(case.build())
-    x = _one_hot(batch, case.length, 0)
+    x = one_hot(batch, case.length, 0)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         np.savez(folder / "given.npz", x=x, **{f"w{i}": w for i, w in enumerate(model.get_weights())})
@@ -90,22 +91,15 @@ def compare(python: Path, name: str, batch: int, repeats: int, timeout: float) -
             timeout=timeout,
         )
         if done.returncode:
-            said = done.stderr.strip().splitlines()
-            raise RuntimeError(_short(said[-1]) if said else f"ended with code {done.returncode}")
+            raise RuntimeError(last_line(done.stderr) if done.stderr.strip() else f"ended with code {done.returncode}")
         answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
         with np.load(folder / "outputs.npz") as file:
             theirs = [file[k] for k in file.files]
     ism = FastISM(model, test_correctness=False)
-    ism.saturate(x)
-    times = []
-    for _ in range(repeats):
-        begun = time.perf_counter()
-        saturation = ism.saturate(x)
-        times.append(time.perf_counter() - begun)
-    ours = saturation.mutant if isinstance(saturation.mutant, list) else [saturation.mutant]
-    references = saturation.reference if isinstance(saturation.reference, list) else [saturation.reference]
+    saturation = ism.saturate(x)
+    times = [timed(ism.saturate, x)[1] for _ in range(repeats)]
     shares = []
-    for mine, their, reference in zip(ours, theirs, references, strict=True):
+    for mine, their, reference in zip(leaves(saturation.mutant), theirs, leaves(saturation.reference), strict=True):
         effect = np.abs(mine[:, :, letter] - reference[:, None]).max()
         shares.append(float(np.abs(mine[:, :, letter] - their.reshape(mine[:, :, letter].shape)).max() / effect))
     fast, peer = median(times) / batch, LETTERS * median(answer["times_s"]) / batch
@@ -123,31 +117,21 @@ def compare(python: Path, name: str, batch: int, repeats: int, timeout: float) -
 
 def table(report: Mapping[str, Any]) -> str:
     """The results as a Markdown table."""
-    lines = [
-        "| model | sequences in a call | fastISM 0.5.1, s | FastISM, s | ratio | difference / effect |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    head = ("model", "sequences in a call", "fastISM 0.5.1, s", "FastISM, s", "ratio", "difference / effect")
+    rows = []
     for r in report["results"]:
-        title = CASES[r["model"]].title
+        title, count = CASES[r["model"]].title, f"{r['sequences']}"
         if r["error"]:
-            lines.append(f"| {title} | {r['sequences']} | failed: {r['error']} | | | |")
+            rows.append((title, count, f"failed: {r['error']}", "", "", ""))
             continue
-        lines.append(
-            f"| {title} | {r['sequences']} | {r['peer_s']:.3g} | {r['fast_s']:.3g} | {r['ratio']:.3g}x | "
-            f"{r['difference_share']:.0e} |"
-        )
-    return "\n".join(lines)
-
-
-def _parse_batches(_: click.Context, __: click.Parameter, value: str) -> list[int]:
-    if not all(v.strip().isdecimal() and int(v) > 0 for v in value.split(",")):
-        raise click.BadParameter(f"{value!r} received; positive numbers separated by commas are accepted.")
-    return [int(v) for v in value.split(",")]
+        peer, fast, ratio = f"{r['peer_s']:.3g}", f"{r['fast_s']:.3g}", f"{r['ratio']:.3g}x"
+        rows.append((title, count, peer, fast, ratio, f"{r['difference_share']:.0e}"))
+    return markdown(head, rows, head[1:])
 
 
 @click.command()
-@click.option("--models", callback=_parse_names(MODELS), help=f"Separated by commas, of {', '.join(MODELS)}; all.")
-@click.option("--batches", default="1,16,128", callback=_parse_batches, help="Sequences in a call; 1,16,128.")
+@shared.models(MODELS)
+@click.option("--batches", default="1,16,128", callback=shared.parse_numbers, help="Sequences in a call; 1,16,128.")
 @click.option("--repeats", default=1, type=click.IntRange(1), help="Of each side, after a first run; 1.")
 @click.option("--timeout", default=3600.0, type=click.FloatRange(1), help="Seconds for each run of the other; 3600.")
 @click.option("--environment", "folder", default=ENVIRONMENT, type=click.Path(path_type=Path), help="Its environment.")
@@ -158,16 +142,16 @@ def main(
     """Time FastISM and the published fastISM 0.5.1 on the same models, weights and sequences."""
     python = environment(folder)
     results: list[dict[str, Any]] = []
-    report = {"machine": machine(), "versions": _versions(), "started": _now(), "finished": None, "results": results}
+    report = {"machine": machine(), "versions": versions(), "started": now(), "finished": None, "results": results}
     for name in models or MODELS:
         for batch in batches:
             click.echo(f"{name}, {batch} sequences ...", err=True)
             try:
                 found = compare(python, name, batch, repeats, timeout)
             except (RuntimeError, subprocess.TimeoutExpired) as error:
-                found = {"sequences": batch, "error": _short(str(error))}
+                found = {"sequences": batch, "error": short(str(error))}
             results.append({"model": name, **found})
-            report["finished"] = _now()
+            report["finished"] = now()
             write_json(output, report)
     click.echo(table(report))
 

@@ -33,8 +33,8 @@ def main():
     model.set_weights(weights)
     ism = fastism.FastISM(model, test_correctness=False)
     letter = [float(i == request["letter"]) for i in range(4)]  # a list: it cannot tell an array from 0
-    first = ism(tf.constant(x), replace_with=letter)
-    times = []
+    outputs, times = [], []
+    ism(tf.constant(x), replace_with=letter)
     for _ in range(request["repeats"]):
         begun = time.perf_counter()
         outputs = ism(tf.constant(x), replace_with=letter)
@@ -42,7 +42,6 @@ def main():
         times.append(time.perf_counter() - begun)
     np.savez(request["outputs"], *outputs)
     answer = {"times_s": times, "tensorflow": tf.__version__, "outputs": len(outputs)}
-    del first
     with open(request["answer"], "w") as file:
         json.dump(answer, file)
 

@@ -1,30 +1,29 @@
-"""The speed benchmark's results as files and as a table."""
+"""Results as files, and as parts of Markdown pages."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import re
 import tempfile
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import CASES
-
-BACKENDS = ("tensorflow", "jax", "torch")
-BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
-
-#: Largest max|fast - naive|, as a share of max|naive - reference|, that counts as equal in float32.
-TOLERANCE = 1e-3
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "benchmarks" / "results"
+PERFORMANCE = ROOT / "docs" / "performance.md"
+README = ROOT / "README.md"
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file whole or not at all."""
-    _write_whole(path, json.dumps(content, indent=1) + "\n")
+    write_whole(path, json.dumps(content, indent=1) + "\n")
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Write beside the file, then put it in its place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -39,98 +38,62 @@ def _write_whole(path: Path, text: str) -> None:
         raise
 
 
-def table(report: Mapping[str, Any], backends: Sequence[str] = BACKENDS) -> str:
-    """The results as a Markdown table, with a line before it that says where they come from.
-
-    Args:
-        report: What `measure_all` returns or the JSON file holds.
-        backends: Those that are shown.
-    """
-    known = [*BACKENDS]
-    shown = [r for r in report["results"] if r["backend"] in backends or r["backend"] not in known]
-    report = {**report, "results": shown}
-    head = (
-        "model",
-        "backend",
-        "naive, s",
-        "fast, s",
-        "speed-up",
-        "ideal",
-        "reached",
-        "error / effect",
-        "first result, s",
-        "peak memory, MiB",
-    )
-    lines = [_line(head), _line(["---", "---", *["---:"] * (len(head) - 2)])]
-    lines += [_line(_row(result)) for result in report["results"]]
-    return "\n".join([_caption(report), "", *lines])
+def between(name: str, text: str) -> str:
+    """A part of a page, with the markers around it."""
+    return f"<!-- {name}:begin -->\n{text}\n<!-- {name}:end -->"
 
 
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _row(result: Mapping[str, Any]) -> list[str]:
-    title = CASES[result["model"]].title
-    if result["error"] is not None:
-        said = result["error"].replace("|", "\\|")
-        return [title, result["backend"], f"failed: {said}", *[""] * 7]
-    fast, naive, memory = result["fast"], result["naive"], result["peak_memory_mib"]["fast"]
-    share = result["error_share"]
-    wrong = "" if result["agrees"] else " (too large)"
-    return [
-        title,
-        result["backend"],
-        f"{_number(naive['scaled_s'])} (batch {naive['batch_size']})",
-        _number(fast["median_s"]),
-        f"{_number(result['speedup'])}x",
-        f"{_number(result['ideal_speedup'])}x",
-        f"{100 * result['share_of_ideal']:.0f} %",
-        f"{'not defined' if share is None else format(share, '.0e')}{wrong}",
-        _number(fast["fresh_s"]),
-        "" if memory is None else f"{memory:.0f}",
-    ]
-
-
-def _number(value: float) -> str:
-    """Three significant digits, no exponent."""
-    if not math.isfinite(value) or value == 0:
-        return f"{value:g}"
-    return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
-
-
-def _caption(report: Mapping[str, Any]) -> str:
-    settings, computer = report["settings"], report["machine"]
-    measured = [r for r in report["results"] if r["error"] is None]
-    count, length = settings["sequences"], settings["length"] or 1000
-    what = f"All substitutions of {count} sequence{'s' * (count > 1)} of {length} bp"
-    if settings["length"] is None:
-        what += " where no other length is given"
-    sampled = sorted({r["naive"]["measured_variants"] for r in measured})
-    if any(r["naive"]["measured_variants"] < r["variants"] for r in measured):
-        span = f"{sampled[0]} to {sampled[-1]}" if len(sampled) > 1 else str(sampled[0])
-        what += f" (naive: {span} mutants predicted, time scaled)"
-    devices = sorted({r["device"] for r in measured} - {"cpu"})
-    where = ", ".join([*devices, computer["processor"], f"{computer['cores']} cores"])
-    packages = {
-        name: v for r in measured for name, v in r["versions"].items() if name in ("fastism", "keras", *BACKENDS)
-    }
-    which = ", ".join(f"{name} {v}" for name, v in packages.items())
-    parts = [f"{what}, float32; {where}", which, (report["finished"] or report["started"])[:10]]
-    return "; ".join(part for part in parts if part) + "."
-
-
-def update_document(path: Path, text: str) -> bool:
-    """Put text between the markers of a Markdown file.
+def update_document(path: Path, name: str, text: str) -> bool:
+    """Put text between the markers ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->`` of a Markdown file.
 
     Returns:
         Whether the file exists and has both markers, in order.
     """
     if not path.is_file():
         return False
-    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        return False
-    _write_whole(path, f"{before}{begin}\n{text}\n{end}{after}")
-    return True
+    old = path.read_text(encoding="utf-8")
+    marked = re.compile(f"<!-- {re.escape(name)}:begin -->.*?<!-- {re.escape(name)}:end -->", re.DOTALL)
+    new, count = marked.subn(lambda _: between(name, text), old, count=1)
+    if count and new != old:
+        write_whole(path, new)
+    return bool(count)
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[str]) -> str:
+    """A Markdown table; columns named in ``right`` are aligned to the right."""
+    aligned = set(right)
+    return "\n".join(map(_line, [head, ["---:" if h in aligned else "---" for h in head], *rows]))
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def number(value: float) -> str:
+    """Three significant digits, no exponent."""
+    if not math.isfinite(value) or value == 0:
+        return f"{value:g}"
+    return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
+
+
+def escaped(text: str) -> str:
+    """Text for a cell of a table."""
+    return text.replace("|", "\\|")
+
+
+def short(text: str) -> str:
+    """A message on one line of a table, without the codes that colour it."""
+    return textwrap.shorten(re.sub(r"\x1b\[[\d;]*m", "", text), 160, placeholder=" ...")
+
+
+def days(report: Mapping[str, Any], dates: Iterable[str | None]) -> str:
+    """The day or days of the measurements; of the report where no measurement has a date."""
+    found = sorted({date[:10] for date in dates if date})
+    if not found:
+        return str(report["finished"] or report["started"])[:10]
+    return found[0] if len(found) == 1 else f"{found[0]} to {found[-1]}"
+
+
+def joined(parts: Iterable[str]) -> str:
+    """The line over a table, of what is known."""
+    return "; ".join(part for part in parts if part) + "."

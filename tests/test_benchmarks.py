@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from benchmarks import harness
+from benchmarks import report as pages
 from benchmarks import speed as speed_module
-from benchmarks.report import BEGIN, END
 
 ROOT = Path(__file__).parents[1]
 LENGTH = 40  # too short for Basset, whose pools need 48: the one run that fails
@@ -48,11 +49,11 @@ def measured(report):
     return report["results"][1]
 
 
-def test_fast_and_naive_agree(speed, measured):
+def test_fast_and_naive_agree(measured):
     assert [o["output"] for o in measured["outputs"]] == ["flatten", "dense"]
     for output in measured["outputs"]:
         assert output["effect"] > 0.01
-        assert output["error"] <= speed.TOLERANCE * output["effect"]
+        assert output["error"] <= harness.TOLERANCE * output["effect"]
         assert output["share"] == pytest.approx(output["error"] / output["effect"])
     assert measured["agrees"] is True
     assert measured["error_share"] == max(o["share"] for o in measured["outputs"])
@@ -108,26 +109,26 @@ def test_the_table_marks_a_disagreement(speed, report):
     assert "not defined (too large)" in speed.table(wrong)
 
 
-def test_a_wrong_answer_is_noticed(speed):
+def test_a_wrong_answer_is_noticed():
     reference, mutant = np.zeros((1, 2)), np.arange(24.0).reshape(1, 3, 4, 2)
     cells = np.array([[0, 0, 1], [0, 2, 3]])
     right = mutant[0, [0, 2], [1, 3]]
-    (same,) = speed._compare(["y"], (reference, mutant), right, cells)
-    (off,) = speed._compare(["y"], (reference, mutant), np.add(right, [[0, 0], [0, 2]]), cells)
-    (broken,) = speed._compare(["y"], (reference, mutant * math.nan), right, cells)
+    (same,) = harness.compare(["y"], (reference, mutant), right, cells)
+    (off,) = harness.compare(["y"], (reference, mutant), np.add(right, [[0, 0], [0, 2]]), cells)
+    (broken,) = harness.compare(["y"], (reference, mutant * math.nan), right, cells)
     assert (same["error"], same["effect"], same["share"]) == (0, 23, 0)
     assert (off["error"], off["effect"]) == (2, 25)
     assert broken["share"] is None
 
 
-def test_mutants_are_one_substitution_each(speed):
-    x = speed._one_hot(2, 30, 0)
+def test_mutants_are_one_substitution_each():
+    x = harness.one_hot(2, 30, 0)
     cells = np.argwhere(x == 0)
     assert len(cells) == 2 * 30 * 3
-    chosen = speed._spread(cells, 7)
+    chosen = harness.spread(cells, 7)
     assert len(np.unique(chosen, axis=0)) == 7
     assert set(chosen[:, 0]) == {0, 1}
-    for mutant, (sequence, position, letter) in zip(speed._mutants(x, chosen), chosen, strict=True):
+    for mutant, (sequence, position, letter) in zip(harness.mutants(x, chosen), chosen, strict=True):
         assert np.flatnonzero((mutant != x[sequence]).any(-1)).tolist() == [position]
         assert mutant[position].tolist() == np.eye(4)[letter].tolist()
     assert (x.sum(-1) == 1).all()
@@ -143,23 +144,24 @@ def test_a_run_that_takes_too_long_is_a_row(speed):
     assert "not finished after 0.01 s" in speed.measure_fresh("nonsense", {"model": "bpnet"}, timeout=0.01)["error"]
 
 
-def test_documents_are_rewritten_between_the_markers_only(speed, tmp_path):
+def test_documents_are_rewritten_between_the_markers_only(tmp_path):
     document, plain = tmp_path / "with.md", tmp_path / "without.md"
-    document.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    other = pages.between("slow", "kept")
+    document.write_text(f"before\n{pages.between('speed', 'old')}\nafter\n{other}\n")
     plain.write_text("nothing\n")
-    for text in ("new", "newer"):
-        assert speed.update_document(document, text)
-    assert document.read_text() == f"before\n{BEGIN}\nnewer\n{END}\nafter\n"
-    assert not speed.update_document(plain, "new")
-    assert not speed.update_document(tmp_path / "missing.md", "new")
+    for text in ("new", r"newer \1"):
+        assert pages.update_document(document, "speed", text)
+    assert document.read_text() == f"before\n{pages.between('speed', text)}\nafter\n{other}\n"
+    assert not pages.update_document(plain, "speed", "new")
+    assert not pages.update_document(tmp_path / "missing.md", "speed", "new")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["with.md", "without.md"]
 
 
-def test_a_write_that_fails_leaves_the_old_file(speed, tmp_path):
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     path = tmp_path / "speed.json"
-    speed.write_json(path, {"a": 1})
+    pages.write_json(path, {"a": 1})
     with pytest.raises(TypeError):
-        speed.write_json(path, {"a": object()})
+        pages.write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
 
@@ -178,8 +180,8 @@ def test_without_a_file_there_is_no_table(speed, tmp_path):
 @pytest.mark.parametrize("name", ["docs/performance.md", "README.md"])
 def test_documents_show_what_the_file_holds(speed, name):
     document = ROOT / name
-    if not (speed.RESULTS.is_file() and document.is_file() and BEGIN in document.read_text(encoding="utf-8")):
+    if not (speed.RESULTS.is_file() and document.is_file()):
         pytest.skip("nothing to compare")
     report = json.loads(speed.RESULTS.read_text(encoding="utf-8"))
     text = speed.table(report, speed.SHORT) if name == "README.md" else speed.table(report)
-    assert f"{BEGIN}\n{text}\n{END}" in document.read_text(encoding="utf-8")
+    assert pages.between("speed", text) in document.read_text(encoding="utf-8")

@@ -14,12 +14,14 @@ from architectures import ARCHITECTURES
 from click.testing import CliRunner
 from oracle import predict
 
-from benchmarks import coverage
+from benchmarks import coverage, machine, processes
+from benchmarks import report as pages
 from fastism.testing import randomize
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("bpnet", "legnet")  # never dense, with further inputs; dense from an early call on
 BACKEND = keras.backend.backend()
+ASSESS = "benchmarks.coverage:assess"
 SETTINGS = {"parts": ["exact", "plan"], "seed": 0, "ends": 2}
 
 
@@ -121,8 +123,8 @@ def test_what_is_local_is_told_from_what_is_not():
     assert coverage.local_share(rows) == pytest.approx(600 / 602)
     scale = row("scale", "dense", "its input is computed whole (gate)", reads=("gate", "conv"))
     large = row("large", "dense", "its input is computed whole (gap)", naive=100, reads=("gap",))
-    assert coverage.first_dense([*rows, scale, large])["call"] == "scale"
-    assert coverage.first_dense([*rows, large])["call"] == "large"
+    first = [coverage.first_dense([*rows, *more]) for more in ((scale, large), (large,))]
+    assert [f and f["call"] for f in first] == ["scale", "large"]
 
 
 def test_marks_and_further_inputs_stay_as_they_are():
@@ -159,21 +161,21 @@ def test_an_effect_lost_in_rounding_shows_nothing():
 
 def test_a_job_that_takes_too_much_is_skipped_alone():
     jobs = [("deepstarr", "plan"), ("tutorial_cnn", "plan")]
-    found = list(coverage.run_jobs(BACKEND, jobs, SETTINGS, timeout=0.01))
+    found = list(processes.run_jobs(ASSESS, BACKEND, jobs, SETTINGS, timeout=0.01))
     assert [f["error"] for f in found] == ["not finished after 0.01 s"] * 2
-    if coverage.resident_memory() is not None:
-        found = list(coverage.run_jobs(BACKEND, jobs[:1], SETTINGS, memory=1))
+    if machine.resident_memory() is not None:
+        found = list(processes.run_jobs(ASSESS, BACKEND, jobs[:1], SETTINGS, memory=1))
         assert [f["error"] for f in found] == ["skipped: needs more than 0.000977 GiB"]
 
 
 def test_a_backend_that_cannot_start_is_a_failure_of_each_job():
-    found = list(coverage.run_jobs("nonsense", [("deepstarr", "plan")], SETTINGS))
+    found = list(processes.run_jobs(ASSESS, "nonsense", [("deepstarr", "plan")], SETTINGS))
     assert len(found) == 1
     assert "nonsense" in found[0]["error"]
 
 
 def test_a_job_that_fails_says_why():
-    assert "KeyError" in coverage.do("no such architecture", "plan", SETTINGS)["error"]
+    assert "KeyError" in processes.do(coverage.assess, ("no such architecture", "plan"), SETTINGS)["error"]
 
 
 def test_models_of_medium_size_are_smaller():
@@ -187,16 +189,8 @@ def test_misspelt_options_are_refused(arguments):
     assert CliRunner().invoke(coverage.main, arguments).exit_code == 2
 
 
-def test_documents_are_rewritten_between_the_markers_only(tmp_path):
-    document = tmp_path / "with.md"
-    document.write_text(f"before\n{coverage.BEGIN}\nold\n{coverage.END}\nafter\n")
-    assert coverage.update_page(document, "new")
-    assert document.read_text() == f"before\n{coverage.BEGIN}\nnew\n{coverage.END}\nafter\n"
-    assert not coverage.update_page(tmp_path / "missing.md", "new")
-
-
 def test_the_page_shows_what_the_file_holds():
     if not coverage.RESULTS.is_file():
         pytest.skip("nothing to compare")
     text = coverage.table(json.loads(coverage.RESULTS.read_text(encoding="utf-8")))
-    assert f"{coverage.BEGIN}\n{text}\n{coverage.END}" in coverage.DOCUMENT.read_text(encoding="utf-8")
+    assert pages.between(coverage.MARKER, text) in coverage.DOCUMENT.read_text(encoding="utf-8")

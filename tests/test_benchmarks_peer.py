@@ -29,7 +29,7 @@ def test_times_count_for_one_sequence_and_answers_are_compared(tmp_path, monkeyp
     """With the other package played by a script that gives our own answers, one of them moved."""
     from fastism import FastISM, testing
 
-    x = peer._one_hot(2, 60, 0)
+    x = peer.one_hot(2, 60, 0)
     case = peer.CASES["basset"]
     monkeypatch.setitem(peer.CASES, "basset", dataclasses.replace(case, length=60))
     model = testing.randomize(peer.CASES["basset"].build())

@@ -1,0 +1,84 @@
+"""The table of the speed benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.cases import CASES
+from benchmarks.machine import BACKENDS
+from benchmarks.report import days, escaped, joined, markdown, number
+
+
+def table(report: Mapping[str, Any], backends: Sequence[str] = BACKENDS) -> str:
+    """The results as a Markdown table, with a line before it that says where they come from.
+
+    Args:
+        report: What `measure_all` returns or the JSON file holds.
+        backends: Those that are shown.
+    """
+    known = [*BACKENDS]
+    shown = [r for r in report["results"] if r["backend"] in backends or r["backend"] not in known]
+    report = {**report, "results": shown}
+    head = (
+        "model",
+        "backend",
+        "naive, s",
+        "fast, s",
+        "speed-up",
+        "ideal",
+        "reached",
+        "error / effect",
+        "first result, s",
+        "peak memory, MiB",
+    )
+    rows = [_row(result) for result in report["results"]]
+    return "\n".join([_caption(report), "", markdown(head, rows, head[2:])])
+
+
+def _row(result: Mapping[str, Any]) -> list[str]:
+    title = CASES[result["model"]].title
+    if result["error"] is not None:
+        return [title, result["backend"], f"failed: {escaped(result['error'])}", *[""] * 7]
+    fast, naive, memory = result["fast"], result["naive"], result["peak_memory_mib"]["fast"]
+    share = result["error_share"]
+    wrong = "" if result["agrees"] else " (too large)"
+    return [
+        title,
+        result["backend"],
+        f"{number(naive['scaled_s'])} (batch {naive['batch_size']})",
+        number(fast["median_s"]),
+        f"{number(result['speedup'])}x",
+        f"{number(result['ideal_speedup'])}x",
+        f"{100 * result['share_of_ideal']:.0f} %",
+        f"{'not defined' if share is None else format(share, '.0e')}{wrong}",
+        number(fast["fresh_s"]),
+        "" if memory is None else f"{memory:.0f}",
+    ]
+
+
+def _caption(report: Mapping[str, Any]) -> str:
+    settings, computer = report["settings"], report["machine"]
+    measured = [r for r in report["results"] if r["error"] is None]
+    count, length = settings["sequences"], settings["length"] or 1000
+    what = f"All substitutions of {count} sequence{'s' * (count > 1)} of {length} bp"
+    if settings["length"] is None:
+        what += " where no other length is given"
+    sampled = sorted({r["naive"]["measured_variants"] for r in measured})
+    if any(r["naive"]["measured_variants"] < r["variants"] for r in measured):
+        span = f"{sampled[0]} to {sampled[-1]}" if len(sampled) > 1 else str(sampled[0])
+        what += f" (naive: {span} mutants predicted, time scaled)"
+    devices = sorted({r["device"] for r in measured} - {"cpu"})
+    where = ", ".join([*devices, computer["processor"], f"{computer['cores']} cores"])
+    which = ", ".join(f"{name} {' and '.join(v)}" for name, v in _versions(measured).items())
+    return joined([f"{what}, float32; {where}", which, days(report, (r.get("date") for r in measured))])
+
+
+def _versions(results: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Those that took part; several where measurements were made at several times."""
+    found: dict[str, list[str]] = {}
+    for result in results:
+        for name, version in result["versions"].items():
+            if name in ("fastism", "keras", *BACKENDS) and version not in found.setdefault(name, []):
+                found[name].append(version)
+    return found
