@@ -7,6 +7,7 @@ Run from the repository root::
 
     python -m benchmarks.speed                  # measure, write benchmarks/results/speed.json, print a table
     python -m benchmarks.speed --quick          # a small setting: does it work?
+    python -m benchmarks.speed --merge --models bpnet    # measure BPNet anew, keep the file's other results
     python -m benchmarks.speed --table          # print the table of an existing file
     python -m benchmarks.speed --update-docs    # put that table into the documentation
 
@@ -26,7 +27,7 @@ import click
 from benchmarks import options as shared
 from benchmarks.cases import CASES
 from benchmarks.harness import TOLERANCE, Naive, compare, in_turns, one_hot, substitutions, timed, worst
-from benchmarks.machine import device, load, machine, now, peak_memory, versions
+from benchmarks.machine import BACKENDS, device, load, machine, now, peak_memory, versions
 from benchmarks.processes import fresh
 from benchmarks.report import FOLDER, PERFORMANCE, README, write_json
 from benchmarks.speed_table import table
@@ -37,6 +38,10 @@ MODELS = tuple(CASES)
 #: The backends that the README shows.
 SHORT = ("tensorflow",)
 QUICK = ("basset", "factorized_basset", "bpnet")
+#: Settings, and facts on the machine, that all results of a file have in common; what files of before mean by none.
+SHOWN = ("length", "sequences", "seed", "batch_size", "jit", "memory")
+PLACE = ("processor", "cores")
+UNSAID = {"memory": "auto"}
 #: Positions in a naive batch beyond which no batch size is tried.
 BIG = 1 << 22
 
@@ -141,6 +146,7 @@ def measure_all(
     *,
     timeout: float | None = None,
     output: Path | None = None,
+    before: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Measure every model on every backend, one process after the other.
 
@@ -149,22 +155,58 @@ def measure_all(
         settings: As for `measure`, without ``model`` and ``spawned``.
         timeout: Seconds for each process.
         output: JSON file that is written anew after every process, so that an interrupted run leaves what it has.
+        before: A report whose other results stay.
 
     Returns:
-        What the JSON file holds: ``machine``, ``settings`` and ``results``.
+        What the JSON file holds: ``machine``, ``settings`` and ``results``, each with its own date and settings.
     """
-    results: list[dict[str, Any]] = []
-    report = {"machine": machine(), "settings": dict(settings), "started": now(), "finished": None, "results": results}
+    kept = {_key(r): r for r in before["results"]} if before else {}
+    report = {
+        "machine": machine(),
+        "settings": dict(settings),
+        "started": before["started"] if before else now(),
+        "finished": None,
+        "results": list(kept.values()),
+    }
     backends = list(backends)
     for model in models:
         for backend in backends:
             click.echo(f"{model}, {backend} ...", err=True, nl=False)
-            begun = time.perf_counter()
-            results.append(measure_fresh(backend, {**settings, "model": model}, timeout))
-            click.echo(f" {results[-1]['error'] or 'done'} ({time.perf_counter() - begun:.0f} s)", err=True)
+            begun, date = time.perf_counter(), now()
+            found = {"date": date, "settings": dict(settings)}
+            found |= measure_fresh(backend, {**settings, "model": model}, timeout)
+            kept[_key(found)] = found
+            report["results"] = sorted(kept.values(), key=_place)
+            click.echo(f" {found['error'] or 'done'} ({time.perf_counter() - begun:.0f} s)", err=True)
             report["finished"] = now()
             if output is not None:
                 write_json(output, report)
+    return report
+
+
+def _key(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Results with the same key replace each other."""
+    return record["model"], record["backend"]
+
+
+def _place(record: Mapping[str, Any]) -> tuple[int, ...]:
+    """Where a result stands: by model, then by backend."""
+    return MODELS.index(record["model"]), BACKENDS.index(record["backend"])
+
+
+def _mergeable(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The report that new results go into; None if there is none yet."""
+    if not path.exists():
+        return None
+    report = shared.read(path)
+    ours, theirs = ({**{n: UNSAID.get(n) for n in SHOWN}, **s} for s in (settings, report["settings"]))
+    differ = [f"{name} is {theirs[name]!r}, not {ours[name]!r}" for name in SHOWN if theirs[name] != ours[name]]
+    here = machine()
+    differ += [f"{n} is {report['machine'][n]!r}, not {here[n]!r}" for n in PLACE if report["machine"][n] != here[n]]
+    if differ:
+        raise click.ClickException(
+            f"{path} cannot take these results: {'; '.join(differ)}. Name another with --output."
+        )
     return report
 
 
@@ -185,11 +227,15 @@ def _parse_batch(_: click.Context, __: click.Parameter, value: str) -> int | str
 @click.option("--repeats", type=click.IntRange(1), help="Of the fast and the naive run, in turns; 3.")
 @click.option("--sample", type=click.IntRange(1), help="Mutants predicted naively, their time is scaled; 1024.")
 @click.option("--full", is_flag=True, help="Predict all mutants naively.")
+@click.option(
+    "--naive-seconds", default=30.0, type=click.FloatRange(0, min_open=True), help="For one naive run, at most; 30."
+)
 @click.option("--batch-size", default="auto", callback=_parse_batch, help="Of FastISM; auto.")
 @click.option("--jit", default="auto", type=click.Choice(["auto", "true", "false"]), help="Of FastISM; auto.")
 @click.option("--memory", default="auto", help="Budget of FastISM, such as 1GB; auto.")
 @click.option("--quick", is_flag=True, help="Does it work? 200 bp, 1 repeat, 64 mutants; no file but --output.")
 @click.option("--timeout", default=3600.0, type=click.FloatRange(1), help="Seconds for a model on a backend; 3600.")
+@click.option("--merge", is_flag=True, help="Replace the results of these models and backends, keep all others.")
 @shared.files(RESULTS)
 def main(**options: Any) -> None:
     """Time FastISM against the model's own predict, on every installed backend."""
@@ -206,7 +252,7 @@ def main(**options: Any) -> None:
         "sequences": options["sequences"],
         "seed": 0,
         "naive_batches": [32] if quick else [8, 32, 128, 512],
-        "naive_seconds": 30,
+        "naive_seconds": options["naive_seconds"],
         "batch_size": options["batch_size"],
         "memory": options["memory"],
         "jit": {"auto": "auto", "true": True, "false": False}[options["jit"]],
@@ -214,11 +260,13 @@ def main(**options: Any) -> None:
     backends = shared.chosen_backends(options["backends"])
     keep = options["output"] if quick else output
     models = options["models"] or (QUICK if quick else MODELS)
-    report = measure_all(models, backends, settings, timeout=options["timeout"], output=keep)
+    before = _mergeable(keep, settings) if options["merge"] and keep else None
+    report = measure_all(models, backends, settings, timeout=options["timeout"], output=keep, before=before)
     click.echo(table(report))
-    bad = [r for r in report["results"] if r["error"] is not None or not r["agrees"]]
+    new = [r for r in report["results"] if r["model"] in models and r["backend"] in backends]
+    bad = [r for r in new if r["error"] is not None or not r["agrees"]]
     if bad:
-        raise click.ClickException(f"{len(bad)} of {len(report['results'])} runs failed or disagreed; see the table.")
+        raise click.ClickException(f"{len(bad)} of {len(new)} runs failed or disagreed; see the table.")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import harness
+from benchmarks import harness, machine
 from benchmarks import report as pages
 from benchmarks import speed as speed_module
 
@@ -101,6 +101,44 @@ def test_the_table_has_a_row_for_each_run(speed, run, report):
     again = CliRunner().invoke(speed.main, ["--table", "--output", str(path)])
     assert again.exit_code == 0
     assert lines[5] in again.output
+
+
+def test_results_are_measured_anew_in_an_existing_file(speed, report, tmp_path, monkeypatch):
+    """With `measure_fresh` played by a copy of what is there."""
+    path = tmp_path / "speed.json"
+    pages.write_json(path, report)
+    backend = keras.backend.backend()
+    asked = []
+
+    def measure(name, request, timeout):
+        asked.append((request["model"], name, request["naive_seconds"]))
+        return {**report["results"][1], "backend": name, "date": "2100-01-02T00:00:00+00:00", "speedup": 123.0}
+
+    monkeypatch.setattr(speed, "measure_fresh", measure)
+    arguments = ["--quick", "--merge", f"--length={LENGTH}", "--models=bpnet", f"--output={path}"]
+    other = next(b for b in machine.BACKENDS if b != backend)
+    outcome = CliRunner().invoke(speed.main, [*arguments, f"--backends={backend},{other}", "--naive-seconds=1.5"])
+    assert outcome.exit_code == 0, outcome.output
+    assert asked == [("bpnet", backend, 1.5), ("bpnet", other, 1.5)]
+    merged = json.loads(path.read_text())
+    assert merged["started"] == report["started"]
+    assert merged["results"][0] == report["results"][0]
+    new = {r["backend"]: r for r in merged["results"][1:]}
+    assert [b for b in machine.BACKENDS if b in new] == list(new)
+    assert {r["speedup"] for r in new.values()} == {123.0}
+    assert "; 2100-01-02." in outcome.output
+    refused = CliRunner().invoke(speed.main, [*arguments, "--length=50"])
+    assert refused.exit_code == 1
+    assert "length is 40, not 50" in refused.output
+    assert json.loads(path.read_text()) == merged
+
+
+def test_a_merge_into_nothing_writes_a_file(speed, report, tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, "measure_fresh", lambda name, *_: {**report["results"][1], "backend": name})
+    path = tmp_path / "speed.json"
+    outcome = CliRunner().invoke(speed.main, ["--quick", "--merge", "--models=bpnet", f"--output={path}"])
+    assert outcome.exit_code == 0, outcome.output
+    assert {r["model"] for r in json.loads(path.read_text())["results"]} == {"bpnet"}
 
 
 def test_the_table_marks_a_disagreement(speed, report):
