@@ -26,11 +26,12 @@ from typing import Any
 
 import click
 
+from benchmarks import devices
 from benchmarks import options as shared
 from benchmarks.cases import MEDIUM, architectures
 from benchmarks.coverage_table import table
 from benchmarks.harness import TOLERANCE, Naive, compare, in_turns, leaves, mutants, timed, worst
-from benchmarks.machine import device, load, machine, now
+from benchmarks.machine import load, machine, now
 from benchmarks.processes import run_jobs
 from benchmarks.report import FOLDER, ROOT, write_json
 
@@ -133,7 +134,7 @@ def measure(architecture: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
         "changed": dict(changed),
         "length": length,
         "variants": len(cells),
-        "device": device(),
+        "device": devices.name(),
         "load": load(),
         "naive_macs": explained.naive,
         "ideal_speedup": explained.ideal_speedup,

@@ -1,4 +1,4 @@
-"""What measurements say of the computer: processor, memory, load, versions, device, and what a process holds."""
+"""What measurements say of the computer: processor, memory, load, versions, and what a process holds."""
 
 from __future__ import annotations
 
@@ -86,19 +86,3 @@ def resident_memory(process: int | str = "self") -> float | None:
     except (OSError, IndexError):
         return None
     return int(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def device() -> str:
-    """The accelerator that Keras computes on, by name, or ``"cpu"``. Imports Keras."""
-    import keras
-
-    backend = keras.backend.backend()
-    if backend == "torch":
-        torch = sys.modules["torch"]
-        return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    if backend == "jax":
-        found = sys.modules["jax"].devices()[0]
-        return found.device_kind if found.platform != "cpu" else "cpu"
-    config = sys.modules["tensorflow"].config
-    gpus = config.list_physical_devices("GPU")
-    return config.experimental.get_device_details(gpus[0]).get("device_name", "gpu") if gpus else "cpu"

@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from benchmarks import devices
 from benchmarks.machine import now, peak_memory, resident_memory, versions
 from benchmarks.report import ROOT, short, write_json
 
@@ -24,9 +25,10 @@ MANY = "from benchmarks.processes import answer_all; answer_all()"
 RENEW = 2000
 
 
-def environment(backend: str) -> dict[str, str]:
-    """Variables of a child process."""
-    return {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, "KERAS_BACKEND": backend}
+def environment(backend: str, device: str | None = None) -> dict[str, str]:
+    """Variables of a child process, from which GPUs are hidden where the device is the processor."""
+    hidden = devices.HIDDEN if device == devices.CPU else {}
+    return {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, "KERAS_BACKEND": backend, **hidden}
 
 
 def function(path: str) -> Callable[..., Any]:
@@ -45,6 +47,7 @@ def fresh(path: str, backend: str, request: Mapping[str, Any], timeout: float | 
         path: The function, as ``module:name``; it takes the request and gives a record for a JSON file.
         backend: For ``KERAS_BACKEND``.
         request: For JSON; ``spawned``, the value of ``time.perf_counter`` before the process starts, is added.
+            GPUs are hidden if its ``device`` is ``"cpu"``.
         timeout: Seconds after which the process is ended.
 
     Returns:
@@ -58,7 +61,7 @@ def fresh(path: str, backend: str, request: Mapping[str, Any], timeout: float | 
                 [sys.executable, "-c", ONE],
                 input=json.dumps(asked),
                 cwd=ROOT,
-                env=environment(backend),
+                env=environment(backend, request.get("device")),
                 capture_output=True,
                 text=True,
                 errors="replace",

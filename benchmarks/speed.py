@@ -8,6 +8,7 @@ Run from the repository root::
     python -m benchmarks.speed                  # measure, write benchmarks/results/speed.json, print a table
     python -m benchmarks.speed --quick          # a small setting: does it work?
     python -m benchmarks.speed --merge --models bpnet    # measure BPNet anew, keep the file's other results
+    python -m benchmarks.speed --device gpu     # on a GPU, without and with TF32; benchmarks/results/speed_gpu.json
     python -m benchmarks.speed --table          # print the table of an existing file
     python -m benchmarks.speed --update-docs    # put that table into the documentation
 
@@ -16,6 +17,7 @@ Letters: N sequences, L input length, A alphabet size, V mutated sequences (one 
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -24,24 +26,26 @@ from typing import Any
 
 import click
 
+from benchmarks import devices
 from benchmarks import options as shared
 from benchmarks.cases import CASES
-from benchmarks.harness import TOLERANCE, Naive, compare, in_turns, one_hot, substitutions, timed, worst
-from benchmarks.machine import BACKENDS, device, load, machine, now, peak_memory, versions
+from benchmarks.harness import TOLERANCE, TOLERANCE_TF32, Naive, compare, in_turns, one_hot, substitutions, timed, worst
+from benchmarks.machine import BACKENDS, load, machine, now, peak_memory, versions
 from benchmarks.processes import fresh
 from benchmarks.report import FOLDER, PERFORMANCE, README, write_json
-from benchmarks.speed_table import table
+from benchmarks.speed_table import label, table
 
 RESULTS = FOLDER / "speed.json"
-MARKER = "speed"
+RESULTS_GPU = FOLDER / "speed_gpu.json"
+MARKER, MARKER_GPU = "speed", "speed-gpu"
 MODELS = tuple(CASES)
 #: The backends that the README shows.
 SHORT = ("tensorflow",)
 QUICK = ("basset", "factorized_basset", "bpnet")
 #: Settings, and facts on the machine, that all results of a file have in common; what files of before mean by none.
-SHOWN = ("length", "sequences", "seed", "batch_size", "jit", "memory")
+SHOWN = ("device", "length", "sequences", "seed", "batch_size", "jit", "memory")
 PLACE = ("processor", "cores")
-UNSAID = {"memory": "auto"}
+UNSAID = {"device": devices.CPU, "memory": "auto"}
 #: Positions in a naive batch beyond which no batch size is tried.
 BIG = 1 << 22
 
@@ -55,7 +59,8 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
         request: ``model``, ``length`` (None for the model's own) and ``sequences``; ``seed`` of the sequences;
             ``repeats``; ``sample``, how many mutants are predicted naively (None for all), and ``naive_seconds``, for
             how long at most; ``naive_batches`` to choose from; ``batch_size``, ``jit`` and ``memory`` of `FastISM`;
-            ``spawned``, the value of ``time.perf_counter`` before the process started.
+            ``device`` and ``tf32``, None where that is no setting; ``spawned``, the value of ``time.perf_counter``
+            before the process started.
 
     Returns:
         A record for the JSON file. All times are in seconds, memory is in MiB.
@@ -65,16 +70,20 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
     from fastism import testing
 
     imported = time.perf_counter() - request["spawned"]
+    devices.demand(request["device"])
+    devices.set_tf32(request["tf32"])
+    tolerance = TOLERANCE_TF32 if request["tf32"] else TOLERANCE
     case = CASES[request["model"]]
     length = request["length"] or case.length
     start, end = case.positions(length)
     x = one_hot(request["sequences"], length, request["seed"])
     model, build = timed(lambda: testing.randomize(case.build(length)))
-    before = peak_memory()
+    memory, on_device = {"model": peak_memory()}, {"model": devices.peak_memory()}
     options = {"batch_size": request["batch_size"], "jit": request["jit"], "memory": request["memory"]}
-    ism, construct = timed(fastism.FastISM, model, **options)
+    checked = not request["tf32"]  # the self-check knows float32 only
+    ism, construct = timed(fastism.FastISM, model, test_correctness=checked, **options)
     _, first = timed(ism.saturate, x, start, end)
-    memory = peak_memory()
+    memory["fast"], on_device["fast"] = peak_memory(), devices.peak_memory()
 
     cells = substitutions(x, start, end)
     batches = [b for b in request["naive_batches"] if b * length <= BIG] or request["naive_batches"][:1]
@@ -83,6 +92,7 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
         lambda: ism.saturate(x, start, end), naive.predict, request["repeats"]
     )
 
+    memory["fast_and_naive"], on_device["fast_and_naive"] = peak_memory(), devices.peak_memory()
     scaled = naive.scaled(median(naive_times))
     outputs = compare(model.output_names, saturation, predicted, naive.cells - [0, start, 0])
     off = worst(outputs)
@@ -91,7 +101,7 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "date": begun,
         "load": load(),
-        "device": device(),
+        "device": devices.name(),
         "versions": {"fastism": fastism.__version__, **versions()},
         "length": length,
         "positions": end - start,
@@ -104,6 +114,7 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
             "fresh_s": imported + construct + first,
             "times_s": fast_times,
             "median_s": median(fast_times),
+            "self_check": checked,
             "chunk": explained.chunk,
             "mode": explained.mode,
         },
@@ -124,9 +135,10 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
         "max_error": off["error"],
         "effect": off["effect"],
         "error_share": off["share"],
-        "tolerance": TOLERANCE,
-        "agrees": off["share"] is not None and off["share"] <= TOLERANCE,
-        "peak_memory_mib": {"model": before, "fast": memory, "fast_and_naive": peak_memory()},
+        "tolerance": tolerance,
+        "agrees": off["share"] is not None and off["share"] <= tolerance,
+        "peak_memory_mib": memory,
+        "peak_device_memory_mib": on_device,
     }
 
 
@@ -136,7 +148,7 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
 def measure_fresh(backend: str, request: Mapping[str, Any], timeout: float | None = None) -> dict[str, Any]:
     """Run `measure` in a new process on a backend. A failure comes back as a record with its ``error``."""
     found = fresh("benchmarks.speed:measure", backend, request, timeout)
-    return {"model": request["model"], "backend": backend, **found}
+    return {"model": request["model"], "backend": backend, "tf32": request.get("tf32"), **found}
 
 
 def measure_all(
@@ -148,11 +160,11 @@ def measure_all(
     output: Path | None = None,
     before: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Measure every model on every backend, one process after the other.
+    """Measure every model on every backend, one process after the other; on a GPU without and with TF32.
 
     Args:
         models, backends: Names.
-        settings: As for `measure`, without ``model`` and ``spawned``.
+        settings: As for `measure`, without ``model``, ``tf32`` and ``spawned``.
         timeout: Seconds for each process.
         output: JSON file that is written anew after every process, so that an interrupted run leaves what it has.
         before: A report whose other results stay.
@@ -168,30 +180,28 @@ def measure_all(
         "finished": None,
         "results": list(kept.values()),
     }
-    backends = list(backends)
-    for model in models:
-        for backend in backends:
-            click.echo(f"{model}, {backend} ...", err=True, nl=False)
-            begun, date = time.perf_counter(), now()
-            found = {"date": date, "settings": dict(settings)}
-            found |= measure_fresh(backend, {**settings, "model": model}, timeout)
-            kept[_key(found)] = found
-            report["results"] = sorted(kept.values(), key=_place)
-            click.echo(f" {found['error'] or 'done'} ({time.perf_counter() - begun:.0f} s)", err=True)
-            report["finished"] = now()
-            if output is not None:
-                write_json(output, report)
+    for model, backend, tf32 in itertools.product(models, backends, devices.precisions(settings["device"])):
+        click.echo(f"{model}, {label(backend, tf32)} ...", err=True, nl=False)
+        begun, date = time.perf_counter(), now()
+        found = {"date": date, "settings": dict(settings)}
+        found |= measure_fresh(backend, {**settings, "model": model, "tf32": tf32}, timeout)
+        kept[_key(found)] = found
+        report["results"] = sorted(kept.values(), key=_place)
+        click.echo(f" {found['error'] or 'done'} ({time.perf_counter() - begun:.0f} s)", err=True)
+        report["finished"] = now()
+        if output is not None:
+            write_json(output, report)
     return report
 
 
 def _key(record: Mapping[str, Any]) -> tuple[Any, ...]:
     """Results with the same key replace each other."""
-    return record["model"], record["backend"]
+    return record["model"], record["backend"], record.get("tf32")
 
 
 def _place(record: Mapping[str, Any]) -> tuple[int, ...]:
-    """Where a result stands: by model, then by backend."""
-    return MODELS.index(record["model"]), BACKENDS.index(record["backend"])
+    """Where a result stands: by model, backend, precision."""
+    return MODELS.index(record["model"]), BACKENDS.index(record["backend"]), bool(record.get("tf32"))
 
 
 def _mergeable(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -222,6 +232,9 @@ def _parse_batch(_: click.Context, __: click.Parameter, value: str) -> int | str
 @click.command()
 @shared.models(MODELS)
 @shared.backends
+@click.option(
+    "--device", type=click.Choice([devices.CPU, devices.GPU]), help="The GPU if there is one, else the processor."
+)
 @click.option("--length", type=click.IntRange(1), help="Of a sequence, in bp; each model's own.")
 @click.option("--sequences", default=1, type=click.IntRange(1), help="How many are mutated in one call; 1.")
 @click.option("--repeats", type=click.IntRange(1), help="Of the fast and the naive run, in turns; 3.")
@@ -239,14 +252,18 @@ def _parse_batch(_: click.Context, __: click.Parameter, value: str) -> int | str
 @shared.files(RESULTS)
 def main(**options: Any) -> None:
     """Time FastISM against the model's own predict, on every installed backend."""
-    output = options["output"] or RESULTS
+    device = devices.choose(options["device"])
+    output = options["output"] or (RESULTS if device == devices.CPU else RESULTS_GPU)
     places = {(PERFORMANCE, MARKER): table, (README, MARKER): lambda report: table(report, SHORT)}
+    if device == devices.GPU:
+        places = {(PERFORMANCE, MARKER_GPU): table}
     if shared.shown(options, output, table, places):
         return
     quick = options["quick"]
     defaults = {"length": 200, "repeats": 1, "sample": 64} if quick else {"length": None, "repeats": 3, "sample": 1024}
     chosen = {name: options[name] or value for name, value in defaults.items()}
     settings = {
+        "device": device,
         **chosen,
         "sample": None if options["full"] else chosen["sample"],
         "sequences": options["sequences"],
@@ -258,6 +275,7 @@ def main(**options: Any) -> None:
         "jit": {"auto": "auto", "true": True, "false": False}[options["jit"]],
     }
     backends = shared.chosen_backends(options["backends"])
+    click.echo(f"On the {device}{'' if options['device'] else ', unless --device says otherwise'}.", err=True)
     keep = options["output"] if quick else output
     models = options["models"] or (QUICK if quick else MODELS)
     before = _mergeable(keep, settings) if options["merge"] and keep else None

@@ -17,10 +17,10 @@ def table(report: Mapping[str, Any], backends: Sequence[str] = BACKENDS) -> str:
         report: What `measure_all` returns or the JSON file holds.
         backends: Those that are shown.
     """
-    known = [*BACKENDS]
-    shown = [r for r in report["results"] if r["backend"] in backends or r["backend"] not in known]
+    shown = [r for r in report["results"] if r["backend"] in backends or r["backend"] not in BACKENDS]
     report = {**report, "results": shown}
-    head = (
+    on_device = any(_device_memory(r) is not None for r in shown)
+    head = [
         "model",
         "backend",
         "naive, s",
@@ -31,21 +31,31 @@ def table(report: Mapping[str, Any], backends: Sequence[str] = BACKENDS) -> str:
         "error / effect",
         "first result, s",
         "peak memory, MiB",
-    )
-    rows = [_row(result) for result in report["results"]]
+        *(["device memory, MiB"] if on_device else []),
+    ]
+    rows = [_row(result, on_device) for result in shown]
     return "\n".join([_caption(report), "", markdown(head, rows, head[2:])])
 
 
-def _row(result: Mapping[str, Any]) -> list[str]:
-    title = CASES[result["model"]].title
+def label(backend: str, tf32: bool | None) -> str:
+    """A backend and how it multiplies, in words."""
+    return f"{backend}, TF32" if tf32 else backend
+
+
+def _device_memory(result: Mapping[str, Any]) -> float | None:
+    return result.get("peak_device_memory_mib", {}).get("fast")
+
+
+def _row(result: Mapping[str, Any], on_device: bool) -> list[str]:
+    title, which = CASES[result["model"]].title, label(result["backend"], result.get("tf32"))
     if result["error"] is not None:
-        return [title, result["backend"], f"failed: {escaped(result['error'])}", *[""] * 7]
+        return [title, which, f"failed: {escaped(result['error'])}", *[""] * (7 + on_device)]
     fast, naive, memory = result["fast"], result["naive"], result["peak_memory_mib"]["fast"]
     share = result["error_share"]
     wrong = "" if result["agrees"] else " (too large)"
     return [
         title,
-        result["backend"],
+        which,
         f"{number(naive['scaled_s'])} (batch {naive['batch_size']})",
         number(fast["median_s"]),
         f"{number(result['speedup'])}x",
@@ -53,7 +63,7 @@ def _row(result: Mapping[str, Any]) -> list[str]:
         f"{100 * result['share_of_ideal']:.0f} %",
         f"{'not defined' if share is None else format(share, '.0e')}{wrong}",
         number(fast["fresh_s"]),
-        "" if memory is None else f"{memory:.0f}",
+        *("" if m is None else f"{m:.0f}" for m in [memory, *([_device_memory(result)] if on_device else [])]),
     ]
 
 
@@ -71,7 +81,13 @@ def _caption(report: Mapping[str, Any]) -> str:
     devices = sorted({r["device"] for r in measured} - {"cpu"})
     where = ", ".join([*devices, computer["processor"], f"{computer['cores']} cores"])
     which = ", ".join(f"{name} {' and '.join(v)}" for name, v in _versions(measured).items())
-    return joined([f"{what}, float32; {where}", which, days(report, (r.get("date") for r in measured))])
+    loose = sorted({r["tolerance"] for r in measured if r.get("tf32")})
+    how = (
+        f"float32 (rows with TF32: an error of up to {loose[-1]:g} of the effect counts as equal)"
+        if loose
+        else "float32"
+    )
+    return joined([f"{what}, {how}; {where}", which, days(report, (r.get("date") for r in measured))])
 
 
 def _versions(results: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:

@@ -31,7 +31,7 @@ def run(speed, tmp_path_factory):
     """The command's outcome, and the file it wrote."""
     path = tmp_path_factory.mktemp("speed") / "new" / "speed.json"
     backend = keras.backend.backend()
-    arguments = ["--quick", f"--length={LENGTH}", "--models=basset,bpnet", f"--backends={backend}"]
+    arguments = ["--quick", "--device=cpu", f"--length={LENGTH}", "--models=basset,bpnet", f"--backends={backend}"]
     outcome = CliRunner().invoke(speed.main, [*arguments, "--output", str(path)])
     return outcome, path
 
@@ -115,7 +115,7 @@ def test_results_are_measured_anew_in_an_existing_file(speed, report, tmp_path, 
         return {**report["results"][1], "backend": name, "date": "2100-01-02T00:00:00+00:00", "speedup": 123.0}
 
     monkeypatch.setattr(speed, "measure_fresh", measure)
-    arguments = ["--quick", "--merge", f"--length={LENGTH}", "--models=bpnet", f"--output={path}"]
+    arguments = ["--quick", "--device=cpu", "--merge", f"--length={LENGTH}", "--models=bpnet", f"--output={path}"]
     other = next(b for b in machine.BACKENDS if b != backend)
     outcome = CliRunner().invoke(speed.main, [*arguments, f"--backends={backend},{other}", "--naive-seconds=1.5"])
     assert outcome.exit_code == 0, outcome.output
@@ -136,7 +136,9 @@ def test_results_are_measured_anew_in_an_existing_file(speed, report, tmp_path, 
 def test_a_merge_into_nothing_writes_a_file(speed, report, tmp_path, monkeypatch):
     monkeypatch.setattr(speed, "measure_fresh", lambda name, *_: {**report["results"][1], "backend": name})
     path = tmp_path / "speed.json"
-    outcome = CliRunner().invoke(speed.main, ["--quick", "--merge", "--models=bpnet", f"--output={path}"])
+    outcome = CliRunner().invoke(
+        speed.main, ["--quick", "--device=cpu", "--merge", "--models=bpnet", f"--output={path}"]
+    )
     assert outcome.exit_code == 0, outcome.output
     assert {r["model"] for r in json.loads(path.read_text())["results"]} == {"bpnet"}
 
