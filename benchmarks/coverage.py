@@ -308,7 +308,7 @@ def cover(
 @click.option("--repeats", default=3, type=click.IntRange(1), help="Of the fast and the naive run, in turns; 3.")
 @click.option("--memory", default=6.0, type=click.FloatRange(0), help="GiB above which a model is skipped; 6.")
 @click.option("--timeout", default=900.0, type=click.FloatRange(1), help="Seconds for a part of an architecture; 900.")
-@shared.files(RESULTS)
+@shared.files("coverage")
 def main(**options: Any) -> None:
     """Say which published architectures FastISM covers, and what it saves, on every installed backend."""
     output = options["output"] or RESULTS

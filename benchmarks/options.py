@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
+from benchmarks import devices
 from benchmarks.machine import BACKENDS, installed_backends
-from benchmarks.report import update_document
+from benchmarks.report import FOLDER, update_document
 
 Table = Callable[[Mapping[str, Any]], str]
 
@@ -47,9 +48,17 @@ backends = click.option(
 )
 
 
-def files(results: Path) -> Callable[..., Any]:
-    """The options ``--output``, ``--table`` and ``--update-docs``."""
-    help_ = f"JSON file; benchmarks/results/{results.name}."
+device = click.option(
+    "--device",
+    type=click.Choice([devices.CPU, devices.GPU]),
+    callback=lambda _, __, value: devices.choose(value),
+    help="The GPU if there is one, else the processor.",
+)
+
+
+def files(name: str) -> Callable[..., Any]:
+    """The options ``--output``, ``--table`` and ``--update-docs`` of the benchmark of this name."""
+    help_ = f"JSON file; benchmarks/results/{name}.json, {name}_gpu.json on a GPU."
     shared = (
         click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help=help_),
         click.option("--table", "only_table", is_flag=True, help="Measure nothing; print the table of a file."),
@@ -72,6 +81,12 @@ def chosen_backends(names: Sequence[str] | None) -> list[str]:
     return found
 
 
+def place(options: Mapping[str, Any], name: str) -> Path:
+    """The JSON file of the benchmark of this name: what ``--output`` says, or that of the device."""
+    on_gpu = options.get("device") == devices.GPU
+    return options["output"] or FOLDER / f"{name}{'_gpu' * on_gpu}.json"
+
+
 def shown(options: Mapping[str, Any], path: Path, table: Table, places: Mapping[tuple[Path, str], Table]) -> bool:
     """Do what ``--table`` and ``--update-docs`` ask for.
 
@@ -79,7 +94,7 @@ def shown(options: Mapping[str, Any], path: Path, table: Table, places: Mapping[
         options: Those of the command.
         path: JSON file.
         table: What is printed of it.
-        places: Document and marker, and what is put there.
+        places: Document and marker, and what is put there. Of a GPU, markers end on ``-gpu``.
 
     Returns:
         Whether anything was asked for.
@@ -90,6 +105,7 @@ def shown(options: Mapping[str, Any], path: Path, table: Table, places: Mapping[
     click.echo(table(report))
     if options["update_docs"]:
         for (document, name), make in places.items():
+            name += "-gpu" * (options.get("device") == devices.GPU)
             done = update_document(document, name, make(report))
             said = "updated" if done else "left alone, it has no markers"
             click.echo(f"{document}, {name}: {said}", err=True)

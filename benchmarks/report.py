@@ -40,7 +40,8 @@ def write_whole(path: Path, text: str) -> None:
 
 def between(name: str, text: str) -> str:
     """A part of a page, with the markers around it."""
-    return f"<!-- {name}:begin -->\n{text}\n<!-- {name}:end -->"
+    lines = (f"<!-- {name}:begin -->", text, f"<!-- {name}:end -->")
+    return "\n".join(line for line in lines if line)
 
 
 def update_document(path: Path, name: str, text: str) -> bool:

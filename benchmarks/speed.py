@@ -35,9 +35,8 @@ from benchmarks.processes import fresh
 from benchmarks.report import FOLDER, PERFORMANCE, README, write_json
 from benchmarks.speed_table import label, table
 
-RESULTS = FOLDER / "speed.json"
-RESULTS_GPU = FOLDER / "speed_gpu.json"
-MARKER, MARKER_GPU = "speed", "speed-gpu"
+NAME = "speed"
+RESULTS = FOLDER / f"{NAME}.json"
 MODELS = tuple(CASES)
 #: The backends that the README shows.
 SHORT = ("tensorflow",)
@@ -232,9 +231,7 @@ def _parse_batch(_: click.Context, __: click.Parameter, value: str) -> int | str
 @click.command()
 @shared.models(MODELS)
 @shared.backends
-@click.option(
-    "--device", type=click.Choice([devices.CPU, devices.GPU]), help="The GPU if there is one, else the processor."
-)
+@shared.device
 @click.option("--length", type=click.IntRange(1), help="Of a sequence, in bp; each model's own.")
 @click.option("--sequences", default=1, type=click.IntRange(1), help="How many are mutated in one call; 1.")
 @click.option("--repeats", type=click.IntRange(1), help="Of the fast and the naive run, in turns; 3.")
@@ -249,14 +246,11 @@ def _parse_batch(_: click.Context, __: click.Parameter, value: str) -> int | str
 @click.option("--quick", is_flag=True, help="Does it work? 200 bp, 1 repeat, 64 mutants; no file but --output.")
 @click.option("--timeout", default=3600.0, type=click.FloatRange(1), help="Seconds for a model on a backend; 3600.")
 @click.option("--merge", is_flag=True, help="Replace the results of these models and backends, keep all others.")
-@shared.files(RESULTS)
+@shared.files(NAME)
 def main(**options: Any) -> None:
     """Time FastISM against the model's own predict, on every installed backend."""
-    device = devices.choose(options["device"])
-    output = options["output"] or (RESULTS if device == devices.CPU else RESULTS_GPU)
-    places = {(PERFORMANCE, MARKER): table, (README, MARKER): lambda report: table(report, SHORT)}
-    if device == devices.GPU:
-        places = {(PERFORMANCE, MARKER_GPU): table}
+    output, device = shared.place(options, NAME), options["device"]
+    places = {(PERFORMANCE, NAME): table, (README, NAME): lambda report: table(report, SHORT)}
     if shared.shown(options, output, table, places):
         return
     quick = options["quick"]
@@ -275,7 +269,7 @@ def main(**options: Any) -> None:
         "jit": {"auto": "auto", "true": True, "false": False}[options["jit"]],
     }
     backends = shared.chosen_backends(options["backends"])
-    click.echo(f"On the {device}{'' if options['device'] else ', unless --device says otherwise'}.", err=True)
+    click.echo(f"On the {device}.", err=True)
     keep = options["output"] if quick else output
     models = options["models"] or (QUICK if quick else MODELS)
     before = _mergeable(keep, settings) if options["merge"] and keep else None

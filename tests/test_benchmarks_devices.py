@@ -11,7 +11,7 @@ import keras
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import devices, processes, speed
+from benchmarks import devices, options, processes, speed
 from benchmarks.machine import BACKENDS
 
 BACKEND = keras.backend.backend()
@@ -129,7 +129,7 @@ def test_tf32_is_a_run_of_its_own(monkeypatch, tmp_path):
 
     path = tmp_path / "speed_gpu.json"
     monkeypatch.setattr(speed, "measure_fresh", measure)
-    monkeypatch.setattr(speed, "RESULTS_GPU", path)
+    monkeypatch.setattr(options, "FOLDER", tmp_path)
     outcome = CliRunner().invoke(speed.main, ["--device=gpu", "--models=bpnet", "--backends=jax"])
     assert outcome.exit_code == 0, outcome.output
     assert asked == [("gpu", False), ("gpu", True)]
