@@ -108,3 +108,21 @@ def peak_memory() -> float | None:
     else:
         peak = sys.modules["tensorflow"].config.experimental.get_memory_info("GPU:0")["peak"]
     return None if peak is None else peak / 2**20
+
+
+def wait(result: Any) -> Any:
+    """The result, once it is computed: frameworks return from a call while a GPU still works."""
+    import keras
+
+    backend = keras.backend.backend()
+    if backend == "jax":
+        return sys.modules["jax"].block_until_ready(result)
+    if backend == "torch":
+        cuda = sys.modules["torch"].cuda
+        if cuda.is_available():
+            cuda.synchronize()
+        return result
+    tensors = [t for t in keras.tree.flatten(result) if "GPU" in getattr(t, "device", "")]
+    for tensor in tensors[-1:]:  # of one stream: the last is ready when all are
+        keras.ops.convert_to_numpy(keras.ops.reshape(tensor, (-1,))[:1])
+    return result

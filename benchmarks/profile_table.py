@@ -1,0 +1,67 @@
+"""Tables of the profile benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.cases import CASES
+from benchmarks.report import days, escaped, joined, markdown, number
+
+GROUPS = {
+    "products": "products and convolutions",
+    "passes": "gathers, placing, masks, element-wise",
+    "host": "host",
+    "reference": "reference",
+}
+
+
+def tables(report: Mapping[str, Any]) -> str:
+    """The summary, and each model by steps."""
+    return "\n\n".join([summary(report), *(_steps(r) for r in report["results"] if r["error"] is None)])
+
+
+def summary(report: Mapping[str, Any]) -> str:
+    """A row for each model and backend: what takes which share of a `saturate`."""
+    head = ["model", "backend", "s", *GROUPS.values(), "GFLOP/s in products", "GFLOP/s of a matrix product"]
+    rows = [_row(r) for r in report["results"]]
+    good = [r for r in report["results"] if r["error"] is None]
+    return "\n".join([_caption(good), "", markdown(head, rows, head[2:])])
+
+
+def _row(r: Mapping[str, Any]) -> list[str]:
+    title = CASES[r["model"]].title
+    if r["error"] is not None:
+        return [title, r["backend"], f"failed: {escaped(r['error'])}", *[""] * (len(GROUPS) + 2)]
+    groups, rate = r["groups"], r["groups"]["products_gflops"]
+    shares = [f"{100 * groups[name] / r['total_s']:.0f} %" for name in GROUPS]
+    reached = "" if rate is None else number(rate)
+    return [title, r["backend"], number(r["total_s"]), *shares, reached, number(r["matrix_gflops"])]
+
+
+def _caption(good: list[Mapping[str, Any]]) -> str:
+    where = {f"{r['machine']['processor']}, {r['machine']['cores']} cores": None for r in good}
+    devices = sorted({r["device"] for r in good} - {"cpu"})
+    which: dict[str, None] = {}
+    for r in good:
+        which.update(dict.fromkeys(f"{n} {r['versions'][n]}" for n in ("fastism", r["backend"]) if n in r["versions"]))
+    dates = days({"finished": None, "started": ""}, (r["date"] for r in good))
+    place = ", ".join([*devices, *where])
+    return joined([f"All substitutions of one sequence, float32{place and f'; {place}'}", ", ".join(which), dates])
+
+
+def _steps(r: Mapping[str, Any]) -> str:
+    head = ("call", "step", "state", "window", "of", "ms", "share", "GFLOP/s")
+    rows = []
+    for s in r["steps"]:
+        seconds = s["adds_s"]
+        shape = " x ".join(map(str, s["shape"]))
+        rate = number(s["gflop"] / seconds) if s["gflop"] and seconds > 0 else ""
+        window = "" if s["window"] is None else f"{s['window']}"
+        share = f"{100 * seconds / r['chunk_s']:.0f} %"
+        rows.append((s["call"], s["step"], s["state"], window, shape, f"{1e3 * seconds:.2f}", share, rate))
+    title = (
+        f"{CASES[r['model']].title}, {r['backend']} ({r['mode']}): {r['chunks']} chunks of {r['variants_in_chunk']} "
+        f"mutants, {1e3 * r['chunk_s']:.2f} ms each; reference {1e3 * r['reference_s']:.2f} ms"
+    )
+    return f"{title}\n\n{markdown(head, rows, head[3:])}"
