@@ -12,10 +12,7 @@ Run from the repository root::
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,9 +23,9 @@ import click
 
 from benchmarks import options as shared
 from benchmarks.cases import CASES
+from benchmarks.environments import ask, python_in
 from benchmarks.harness import leaves, one_hot, timed
 from benchmarks.machine import machine, now, versions
-from benchmarks.processes import last_line
 from benchmarks.report import FOLDER, ROOT, markdown, short, write_json
 
 RESULTS = FOLDER / "peer.json"
@@ -37,17 +34,6 @@ PACKAGES = ("fastism==0.5.1", "tensorflow", "tf_keras")
 MODELS = ("basset", "factorized_basset", "bpnet")
 #: Substitutions of a position.
 LETTERS = 3
-
-
-def environment(folder: Path) -> Path:
-    """The Python of the published package's environment, made if it is not there."""
-    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-    if not (folder / ".done").exists():
-        click.echo(f"Making {folder} with {', '.join(PACKAGES)} ...", err=True)
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", *PACKAGES], check=True)
-        (folder / ".done").touch()
-    return python
 
 
 def compare(python: Path, name: str, batch: int, repeats: int, timeout: float) -> dict[str, Any]:
@@ -73,26 +59,8 @@ def compare(python: Path, name: str, batch: int, repeats: int, timeout: float) -
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         np.savez(folder / "given.npz", x=x, **{f"w{i}": w for i, w in enumerate(model.get_weights())})
-        request = {
-            "model": name,
-            "letter": letter,
-            "repeats": repeats,
-            "given": str(folder / "given.npz"),
-            "outputs": str(folder / "outputs.npz"),
-            "answer": str(folder / "answer.json"),
-        }
-        done = subprocess.run(
-            [str(python), str(ROOT / "benchmarks" / "peer_child.py")],
-            input=json.dumps(request),
-            cwd=folder,  # not the repository, whose own package has the same name
-            env={k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "KERAS_BACKEND")},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-        if done.returncode:
-            raise RuntimeError(last_line(done.stderr) if done.stderr.strip() else f"ended with code {done.returncode}")
-        answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
+        request = {"model": name, "letter": letter, "repeats": repeats, "given": str(folder / "given.npz")}
+        answer = ask(python, ROOT / "benchmarks" / "peer_child.py", request, folder, timeout)
         with np.load(folder / "outputs.npz") as file:
             theirs = [file[k] for k in file.files]
     ism = FastISM(model, test_correctness=False)
@@ -140,7 +108,7 @@ def main(
     models: Sequence[str] | None, batches: Sequence[int], repeats: int, timeout: float, folder: Path, output: Path
 ) -> None:
     """Time FastISM and the published fastISM 0.5.1 on the same models, weights and sequences."""
-    python = environment(folder)
+    python = python_in(folder, PACKAGES)
     results: list[dict[str, Any]] = []
     report = {"machine": machine(), "versions": versions(), "started": now(), "finished": None, "results": results}
     for name in models or MODELS:

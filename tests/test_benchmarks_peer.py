@@ -51,7 +51,7 @@ def test_a_failure_is_a_row(tmp_path, monkeypatch):
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks" / "peer_child.py").write_text("raise SystemExit('no such package')")
     monkeypatch.setattr(peer, "ROOT", tmp_path)
-    monkeypatch.setattr(peer, "environment", lambda folder: Path(sys.executable))
+    monkeypatch.setattr(peer, "python_in", lambda *_: Path(sys.executable))
     output = tmp_path / "peer.json"
     outcome = CliRunner().invoke(peer.main, ["--models=bpnet", "--batches=1", f"--output={output}"])
     assert outcome.exit_code == 0
