@@ -107,8 +107,8 @@ def _calls(engine: Any, maker: str) -> Any:
     noted: list[tuple[Any, Any, Callable[..., Any], tuple[Any, ...]]] = []
     make = getattr(engine, maker)
 
-    def watched(plan: Any, shape: Any) -> Callable[..., Any]:
-        run = make(plan, shape)
+    def watched(plan: Any, shape: Any, *rest: Any) -> Callable[..., Any]:
+        run = make(plan, shape, *rest)
 
         def call(*args: Any) -> Any:
             noted.append((plan, shape, run, args))

@@ -43,16 +43,15 @@ def self_check(engine: Engine, model: Any, width: int, edits_wanted: int = 8, *,
     arrays = random_inputs(graph, mutated, 1, seed=0)
     at = graph.inputs.index(mutated)
     edits = _handful(arrays[at], width, edits_wanted, channels)
-    quick = Engine(engine.program, batch_size=len(edits), jit=backend.name() == "jax")
     ask = predictor(model, graph)
     references = _references(model, graph, mutated, ask, arrays)
-    fast, naive = _run(quick, arrays, edits), ask(_mutants(arrays, at, edits))
+    fast, naive = _run(engine, arrays, edits), ask(_mutants(arrays, at, edits))
     for name, f, n, reference in zip(graph.output_names, fast, naive, references, strict=True):
         if not _close(f, n, reference, graph):
             worst = float(np.abs(f.astype("float64") - n).max())
             raise MismatchError(
                 f"Fast and naive differ by {worst:.3g} in output {name!r} (effect of the edits: "
-                f"{float(np.abs(n - reference).max()):.3g}). {_blame(quick, graph, arrays, at, edits)}"
+                f"{float(np.abs(n - reference).max()):.3g}). {_blame(engine, graph, arrays, at, edits)}"
             )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import time
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,11 +18,14 @@ from fastism.mutations import Edits, Groups, group
 from fastism.plan import DENSE, WINDOW, Plan, Planned, Program, Wired, make_plan
 from fastism.rules.step import At
 from fastism.runtime import Runtime, Window
+from fastism.tuning import Tuner
 
 Tensor = Any
 
-#: Variants in a chunk at most.
-MOST_VARIANTS = 2048
+#: Variants in a chunk: at most, and the fewest that are tried where any number may be chosen.
+MOST_VARIANTS, LEAST_VARIANTS = 2048, 6
+#: Chunks that TensorFlow runs op by op sooner than it compiles them.
+FEW = 4
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,16 @@ class Shape:
     members: int
     width: int
     reach: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Setting:
+    """How the next chunks run: their size in variants, and the cache that their plan asks for."""
+
+    size: int
+    shape: Shape
+    plan: Plan
+    cache: Any
 
 
 class Engine:
@@ -59,6 +74,8 @@ class Engine:
         self.memory = sizes.automatic() if memory == "auto" else int(memory)
         self.most_sequences: int | None = None
         self.most_variants: dict[int, int] = {}
+        self._tuners: dict[int, Tuner] = {}
+        self._few: Counter[Shape] = Counter()
         self._plans: dict[tuple[int, int | None], Plan] = {}
         self._chunks: dict[Shape, Callable[..., Any]] = {}
         self._references: dict[tuple[int, Shape], Callable[..., Any]] = {}
@@ -67,7 +84,8 @@ class Engine:
         """The plan for edits of a width, made once."""
         key = (width, reach)
         if key not in self._plans:
-            self._plans[key] = make_plan(self.program, width, reach)
+            plan = make_plan(self.program, width) if reach is None else self.plan(width).with_reach(reach)
+            self._plans[key] = plan
         return self._plans[key]
 
     def run(
@@ -94,9 +112,10 @@ class Engine:
             batch = self._sequences_at_once(n, edits.width)
             end = min(first + batch, n)
             part = edits.of_sequences(first, end)
-            taken = [_padded(x[first:end], batch) for x in inputs]
+            taken, groups = [_padded(x[first:end], batch) for x in inputs], group(part)
             try:
-                cached = self._cached(taken, part)
+                size = self._proposed(groups, 0, edits.width)
+                setting, references = self._setting(taken, groups, edits.width, size)
             except Exception as error:
                 if not backend.is_out_of_memory(error):
                     raise
@@ -104,49 +123,77 @@ class Engine:
                     raise MemoryError(_too_large("Predicting one sequence", self.memory)) from error
                 self.most_sequences = batch // 2
                 continue
-            out = results(first, [backend.to_numpy(r)[: end - first] for r in cached[1]])
+            out = results(first, [backend.to_numpy(r)[: end - first] for r in references])
             if len(part):
-                self._run_batch(taken, part, cached[0], out, progress, compact)
+                self._run_batch(taken, part, groups, setting, out, progress, compact)
             first = end
 
-    def _cached(self, inputs, edits: Edits) -> tuple[Any, Any]:
-        """(cache, reference outputs) of a batch of sequences."""
-        shape = self._shape(len(inputs[0]), group(edits), edits.width)
+    def _setting(self, inputs, groups: Groups, width: int, size: int) -> tuple[_Setting, Any]:
+        """How to run the edits of these groups in chunks of a size, with the reference outputs."""
+        shape = self._shape(len(inputs[0]), groups, width, size)
+        plan = self.plan(width, shape.reach)
         tensors = [ops.convert_to_tensor(x, dtype=d) for x, d in zip(inputs, self._dtypes(), strict=True)]
-        return self._reference_function(self.plan(shape.width, shape.reach), shape)(tensors)
+        cache, references = self._reference_function(plan, shape)(tensors)
+        return _Setting(size, shape, plan, cache), references
 
-    def _run_batch(self, inputs, edits: Edits, cache, out, progress, compact: bool) -> None:
-        groups, begin = group(edits), 0
+    def _resized(self, setting: _Setting, size: int, inputs, groups: Groups) -> _Setting:
+        """The same for chunks of another size; cached anew only if that makes another plan."""
+        width = setting.shape.width
+        shape = self._shape(len(inputs[0]), groups, width, size)
+        if self.plan(width, shape.reach) is setting.plan:
+            return _Setting(size, shape, setting.plan, setting.cache)
+        setting.cache.clear()  # before the new one comes
+        return self._setting(inputs, groups, width, size)[0]
+
+    def _proposed(self, groups: Groups, begin: int, width: int) -> int:
+        """Variants in the chunk that begins with group ``begin``."""
+        if self.batch_size != "auto":
+            return self.variants_in_chunk(width)
+        return self._tuner(width).propose(int((groups.edit[begin:] >= 0).sum()))
+
+    def _run_batch(self, inputs, edits: Edits, groups: Groups, setting: _Setting, out, progress, compact: bool) -> None:
+        begin = 0
         mutated = inputs[self.program.graph.inputs.index(self.program.mutated)]
-        whole = self._shape(len(inputs[0]), groups, edits.width)
-        plan = self.plan(whole.width, whole.reach)
-        shape = whole
         while begin < len(groups):
-            run = self._chunk_function(plan, shape)
+            size = self._proposed(groups, begin, edits.width)
+            if size != setting.size:
+                setting = self._resized(setting, size, inputs, groups)
+            plan, shape = setting.plan, setting.shape
+            run = self._chunk_function(plan, shape, -(-(len(groups) - begin) // shape.groups))
             rows = np.minimum(np.arange(begin, begin + shape.groups), len(groups) - 1)
             edit = np.where((np.arange(begin, begin + shape.groups) < len(groups))[:, None], groups.edit[rows], -1)
             sequence, start = groups.sequence[rows], groups.start[rows]
+            began = time.perf_counter()
             delta = _deltas(mutated, edits, sequence, start, edit)
             slots = plan.slot_table[:, start]
             try:
-                answers = [backend.to_numpy(a) for a in run(cache, sequence.astype(np.int32), slots, delta)]
+                answers = [backend.to_numpy(a) for a in run(setting.cache, sequence.astype(np.int32), slots, delta)]
             except Exception as error:
                 if not backend.is_out_of_memory(error):
                     raise
-                shape = self._smaller(shape, error)
+                self._back_off(shape, error)
                 continue
             self._write(plan, answers, edit, start, edits, out, compact)
             begin += shape.groups
+            done = int((edit >= 0).sum())
+            if self.batch_size == "auto" and shape in self._chunks and done > edit.size // 2:
+                self._tuner(edits.width).note(size, done, time.perf_counter() - began)
             if progress is not None:
-                progress(int((edit >= 0).sum()))
+                progress(done)
 
-    def _smaller(self, shape: Shape, error: Exception) -> Shape:
-        """A chunk of half the size, after one did not fit into memory; what is done stays done."""
+    def _back_off(self, shape: Shape, error: Exception) -> None:
+        """Take chunks of half the size, after one did not fit into memory; what is done stays done."""
         if shape.groups == 1:
             raise MemoryError(_too_large(f"A chunk of {shape.members} mutants", self.memory)) from error
-        groups = self._free(shape.groups // 2, shape.members, most=shape.groups - 1)
-        self.most_variants[shape.width] = groups * shape.members
-        return replace(shape, groups=groups)
+        most = self._free(shape.groups // 2, shape.members, most=shape.groups - 1) * shape.members
+        self.most_variants[shape.width] = most
+        self._tuner(shape.width).limit(most)
+
+    def _tuner(self, width: int) -> Tuner:
+        """What chooses the size of chunks for edits of a width."""
+        if width not in self._tuners:
+            self._tuners[width] = Tuner(*self._sizes(width))
+        return self._tuners[width]
 
     def _dtypes(self) -> list[str]:
         graph = self.program.graph
@@ -160,13 +207,12 @@ class Engine:
         most = min(most, self.most_sequences or most)
         return min(_power_of_two_above(n), _power_of_two_above(most + 1) // 2 if most > 1 else 1)
 
-    def _shape(self, sequences: int, groups: Groups, width: int) -> Shape:
+    def _shape(self, sequences: int, groups: Groups, width: int, variants: int) -> Shape:
         members = groups.members
-        variants = self.variants_in_chunk(width)
         count = self._free(max(1, min(variants // members, _power_of_two_above(max(len(groups), 1)))), members)
         starts = groups.start
-        ends = np.minimum(np.arange(0, len(starts), count) + count, len(starts)) - 1
-        spread = int((starts[ends] - starts[::count]).max()) if len(starts) else 0
+        ends = np.minimum(np.arange(len(starts)) + count, len(starts)) - 1  # a chunk may begin anywhere
+        spread = int((starts[ends] - starts).max()) if len(starts) else 0
         length = self.program.shapes[self.program.mutated][0]
         reach = min(_power_of_two_above(spread + 1), length)
         return Shape(sequences, count, members, width, reach)
@@ -181,17 +227,21 @@ class Engine:
         return next((g for g in near if g not in axes - {1} and g * members not in axes), groups)
 
     def variants_in_chunk(self, width: int) -> int:
-        """How many variants make a chunk: within the budget and, on a CPU, within the processor's cache."""
-        known = self.most_variants.get(width)
-        if self.batch_size != "auto":
-            return min(int(self.batch_size), known or int(self.batch_size))
+        """How many variants make a chunk: as many as asked for, or as many as were fastest so far."""
+        if self.batch_size == "auto":
+            return self._tuner(width).best
+        return min(int(self.batch_size), self.most_variants.get(width, int(self.batch_size)))
+
+    def _sizes(self, width: int) -> tuple[int, int, int]:
+        """How many variants to begin with: within the budget and, on a CPU, the processor's cache. Least and most."""
         plan = self.plan(width)
-        fits = max(1, int(sizes.CHUNK_SHARE * self.memory) // sizes.variant_bytes(plan))
+        most = max(1, min(int(sizes.CHUNK_SHARE * self.memory) // sizes.variant_bytes(plan), MOST_VARIANTS))
+        start = most
         if backend.free_device_memory() is None:
-            # op by op, small chunks lose more in calls than they gain in cache
-            cache, least = (4 * sizes.CHUNK_BYTES, 48) if self.mode == backend.EAGER else (sizes.CHUNK_BYTES, 24)
-            fits = min(fits, max(cache // sizes.largest_window(plan), least))
-        return max(1, min(fits, MOST_VARIANTS, known or fits))
+            # op by op, small chunks lose more in calls than they gain in cache; JAX asks for all its memory at once
+            cache = sizes.CHUNK_BYTES * (2 if self.mode == backend.EAGER else 1)
+            start = max(cache // sizes.largest_window(plan), 12 if backend.name() == "jax" else 24)
+        return min(start, most), min(LEAST_VARIANTS, most), most
 
     @property
     def mode(self) -> str:
@@ -211,9 +261,14 @@ class Engine:
                 self._references[key] = backend.compile_function(fn, graph.variables, self.mode)
         return self._references[key]
 
-    def _chunk_function(self, plan: Plan, shape: Shape) -> Callable[..., Any]:
+    def _chunk_function(self, plan: Plan, shape: Shape, chunks: int) -> Callable[..., Any]:
+        """What runs the next ``chunks`` chunks of a shape: compiled, unless there are and were few on TensorFlow."""
         if shape not in self._chunks:
             fn = chunk_function(plan, shape.groups, shape.members)
+            patient = self.jit == "auto" and self.mode == backend.XLA and backend.name() == "tensorflow"
+            if patient and self._few[shape] + chunks <= FEW:
+                self._few[shape] += 1
+                return fn
             self._chunks[shape] = backend.compile_function(fn, self.program.graph.variables, self.mode)
         return self._chunks[shape]
 
@@ -229,7 +284,7 @@ class Engine:
             return None
         span = plan.spans[tensor]
         size = min(span.width, span.length)
-        return np.clip(span.start, 0, span.length - size), size
+        return np.clip(span.start, 0, span.length - size).astype(np.int64), size
 
     def _write(self, plan: Plan, answers, edit, start, edits: Edits, out: list[np.ndarray], compact: bool) -> None:
         """Put a chunk's answers into the results, at the positions that can differ from the reference only."""

@@ -52,6 +52,10 @@ class Tensor:
     unbatched: tuple[int | None, ...] | None = None
 
 
+#: Types of settings that say all about themselves.
+_PLAIN = (int, float, str, bool, type(None))
+
+
 @dataclass(frozen=True)
 class Ref:
     """Stands for tensor ``id`` in the recorded arguments of a call."""
@@ -118,13 +122,25 @@ def _bound(op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Mapping[s
 @contextmanager
 def _losses_kept(op: Any) -> Iterator[None]:
     """Leave no loss behind: a layer with an activity regulariser notes one at every call."""
-    layers = op._flatten_layers() if isinstance(op, keras.Layer) else []
+    layers = _parts(op) if isinstance(op, keras.Layer) else []
     before = [(layer, list(layer._losses)) for layer in layers]
     try:
         yield
     finally:
         for layer, losses in before:
             layer._losses[:] = losses
+
+
+def _parts(op: Any) -> list[Any]:
+    """A layer with the layers inside; an operation alone."""
+    return op._flatten_layers() if isinstance(op, keras.Layer) else [op]
+
+
+def _settings(layer: Any) -> tuple[Any, ...]:
+    """Public attributes that are numbers, texts, or sequences of such, by name."""
+    public = ((k, v) for k, v in sorted(vars(layer).items()) if not k.startswith("_"))
+    listed = ((k, tuple(v) if isinstance(v, list | tuple) else (v,)) for k, v in public)
+    return tuple((k, v) for k, v in listed if all(isinstance(item, _PLAIN) for item in v))
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,9 +176,22 @@ class Graph:
         """What users may set on a layer after its call was read, and which decides how it is computed."""
         settings = ("activation", "lora_enabled", "quantization_mode", "pool_mode")
         given = tuple(id(getattr(call.op, name, None)) for call in self.calls for name in settings)
-        plain = (int, float, str, bool, type(None))
-        public = ((k, v) for layer in self.traced for k, v in sorted(vars(layer).items()) if not k.startswith("_"))
-        return (*given, *(item for item in public if isinstance(item[1], plain)))
+        return (*given, *(item for layer in self.traced for item in _settings(layer)))
+
+    @property
+    def identity(self) -> tuple[Any, ...] | None:
+        """What tells whether another reading of a model gave the same; None where layers of a user's own take part.
+
+        Theirs may compute from anything, Keras's own only from weights and settings.
+        """
+        layers = [part for call in self.calls for part in _parts(call.op)]
+        if self.traced or any(
+            not type(p).__module__.startswith("keras.") or isinstance(p, keras.layers.Lambda) for p in layers
+        ):
+            return None
+        calls = tuple((id(c.op), c.name, c.inputs, c.outputs) for c in self.calls)
+        variables = tuple(id(v) for v in self.variables)
+        return (calls, variables, self.fingerprint(), tuple(_settings(part) for part in layers))
 
     @property
     def input_keys(self) -> tuple[str, ...] | None:
@@ -308,7 +337,7 @@ def _shapes_of(
         return call.evaluate(values)
 
     def zeros(rows):
-        sizes = ([n // _BATCH * rows if (n or 0) >= _BATCH else n for n in shapes[t]] for t in call.inputs)
+        sizes = ([n // _BATCH * rows if n and n >= _BATCH else n for n in shapes[t]] for t in call.inputs)
         return [keras.ops.zeros(size, dtype=dtype) for size, dtype in zip(sizes, dtypes, strict=True)]
 
     def on_shapes():
@@ -648,8 +677,7 @@ def _trains_by_default(op: Any) -> bool:
 
 def _stateful(op: Any) -> Any:
     """The layer, of ``op`` and all inside it, that keeps a state from batch to batch; None if there is none."""
-    layers = op._flatten_layers() if isinstance(op, keras.Layer) else []
-    return next((layer for layer in layers if getattr(layer, "stateful", False) is True), None)
+    return next((layer for layer in _parts(op) if getattr(layer, "stateful", False) is True), None)
 
 
 def _nested(struct: Any) -> bool:

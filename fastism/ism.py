@@ -17,11 +17,11 @@ from fastism.draw import plot_graph, plot_plan
 from fastism.engine import Engine
 from fastism.errors import ModelError, UnsupportedLayerError
 from fastism.explain import Explanation, explain
-from fastism.graph import Graph, chosen, located, settled
-from fastism.inside import extended, frozen, opened, read, weights_hash
+from fastism.graph import Graph
+from fastism.inside import read
 from fastism.mutations import Edits, replacements, substitutions
 from fastism.naive import Saturation
-from fastism.plan import make_plan, write_program
+from fastism.prepared import Prepared, Request, prepare
 
 
 class CompactSaturation(NamedTuple):
@@ -54,29 +54,6 @@ class CompactSaturation(NamedTuple):
                     whole[:, i, :, first : first + window.shape[3]] = window[:, i]
             full.append(whole)
         return Saturation(self.reference, tree.pack_sequence_as(self.reference, full))
-
-
-class Prepared:
-    """What is made from a model for inputs of one shape.
-
-    Attributes:
-        engine: Runs its plans.
-        made_for: The fingerprint of the layers when it was made.
-    """
-
-    def __init__(self, engine: Engine):
-        self.engine = engine
-        self._constant = frozen(self.graph)
-        self.made_for = self.fingerprint()
-
-    @property
-    def graph(self) -> Graph:
-        """The model's graph, with what was opened, chosen and put behind it."""
-        return self.engine.program.graph
-
-    def fingerprint(self) -> tuple[Any, ...]:
-        """What decides how the layers compute, and the values of weights that became constants."""
-        return (*self.graph.fingerprint(), weights_hash(self._constant))
 
 
 class FastISM:
@@ -364,7 +341,7 @@ class FastISM:
             shapes = [tuple(n if d is None else d for d in s) for s in shapes]
         key = tuple(shapes)
         prepared = self._prepared.get(key)
-        if prepared is None or prepared.made_for != prepared.fingerprint():
+        if prepared is None or not prepared.current:
             fresh = prepared is None
             prepared = self._prepare(key)
             if fresh:
@@ -373,19 +350,12 @@ class FastISM:
         return prepared
 
     def _prepare(self, shapes: Sequence[tuple[int | None, ...]]) -> Prepared:
-        """Make program and engine for the layers as they now are."""
-        graph = read(self._keras3)
-        inputs.check_length(self._change_ranges, shapes[graph.inputs.index(self._mutated)][0])
-        if self._outputs is not None:
-            graph = chosen(graph, self._outputs)
-        if any(None in t.shape for t in graph.tensors):
-            graph = located(settled(graph, [tuple(int(n or 0) for n in s) for s in shapes]))
-        if self._reduce is not None:
-            graph = extended(graph, self._reduce, "reduce")
-        plan = opened(
-            graph, lambda g, closed: make_plan(write_program(g, self._mutated, self._stop, closed), self._width)
+        """Make, or find, program and engine for the layers as they now are."""
+        inputs.check_length(self._change_ranges, shapes[self._graph.inputs.index(self._mutated)][0])
+        request = Request(
+            tuple(shapes), self._mutated, self._width, self._stop, self._outputs, self._reduce, **self._options
         )
-        return Prepared(Engine(plan.program, **self._options))
+        return prepare(self._keras3, request)
 
     def _inspect(self, prepared: Prepared) -> None:
         """What users are told at once: an output that nothing changes, layers without a rule, a mismatch."""
@@ -402,7 +372,7 @@ class FastISM:
                 "Results are exact without strict=True too, only slower from there on."
             )
         if self._test:
-            check.self_check(prepared.engine, self._keras3, self._width, channels=self._channels)
+            check.self_check(prepared.checking, self._keras3, self._width, channels=self._channels)
 
     def _windows(self, prepared: Prepared, starts: np.ndarray) -> list[tuple[np.ndarray, int | None]]:
         """For each output, (P,) where the window begins for single edits at ``starts``, and its positions or None."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -133,7 +134,7 @@ def unflat(window: Tensor, groups: int, members: int) -> Tensor:
 def matmul(delta: Tensor, matrix: Tensor) -> Tensor:
     """(..., C) times (C, D) as one matrix product."""
     *lead, channels = delta.shape
-    out = ops.matmul(ops.reshape(ops.cast(delta, matrix.dtype), (-1, channels)), matrix)
+    out = backend.matmul(ops.reshape(ops.cast(delta, matrix.dtype), (-1, channels)), matrix)
     return ops.reshape(out, (*lead, matrix.shape[-1]))
 
 
@@ -166,10 +167,27 @@ def spread(delta: Tensor, taps: Tensor, dilation: int, offset: Ints | int, width
     if backend.name() != "jax" and not isinstance(offset, int) and width <= cin // 4:
         return _placed_by_matrix(y, dilation, offset, width)
     if dilation == 1 and w < k:  # all taps of an input lie side by side: fewer and longer pieces
-        parts = [place(y[:, :, i], i, natural) for i in range(w)]
+        parts = [(y[:, :, i], i) for i in range(w)]
     else:
-        parts = [place(y[:, :, :, j], j * dilation, natural) for j in range(k)]
-    return place(functools.reduce(operator.add, parts), offset, width)
+        parts = [(y[:, :, :, j], j * dilation) for j in range(k)]
+    if isinstance(offset, int):
+        return overlay([(piece, at + offset) for piece, at in parts], width)
+    return place(overlay(parts, natural), offset, width)
+
+
+def overlay(parts: Sequence[tuple[Tensor, int]], width: int) -> Tensor:
+    """The sum of windows, each at its own place in one frame; what falls outside the frame is dropped.
+
+    Args:
+        parts: Windows (G, M, W, ...) and where in the frame they begin.
+        width: Positions in the frame.
+
+    Returns:
+        (G, M, ``width``, ...).
+    """
+    if backend.name() == "torch" and len(parts) > 1:
+        return backend.overlay(parts, width)
+    return functools.reduce(operator.add, [place(piece, at, width) for piece, at in parts])
 
 
 def block_size(width: int, channels: int, kernel: int, dilation: int) -> int:
@@ -234,7 +252,7 @@ def spread_in_blocks(
     x = ops.pad(delta, ((0, 0), (0, 0), (0, blocks * block * dilation - w), (0, 0)))
     if dilation > 1:
         x = ops.transpose(ops.reshape(x, (g * m, blocks, block, dilation, cin)), (0, 1, 3, 2, 4))
-    y = ops.matmul(ops.reshape(x, (g * m * blocks * dilation, block * cin)), matrix)
+    y = backend.matmul(ops.reshape(x, (g * m * blocks * dilation, block * cin)), matrix)
     y = ops.reshape(y, (g * m, blocks, dilation, rows, block, cout))
     parts = [ops.pad(y[:, :, :, r], ((0, 0), (r, rows - 1 - r), (0, 0), (0, 0), (0, 0))) for r in range(rows)]
     total = functools.reduce(operator.add, parts)  # (V, blocks + R - 1, dilation, block, Cout)

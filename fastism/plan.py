@@ -270,30 +270,35 @@ class Plan:
             where[id(span)] = (row, first - int(tables[row][0]))
         return tables, where
 
+    def with_reach(self, reach: int) -> Plan:
+        """The same plan for chunks whose edits lie so near each other; where windows go does not depend on it."""
+        steps = [replace(s, given=s.given and replace(s.given, reach=reach)) for s in self.steps]
+        plan = replace(self, reach=reach, steps=tuple(steps))
+        plan.__dict__["_numbered"], plan.__dict__["slot_table"] = self._numbered, self.slot_table
+        return plan
+
     @property
     def gaps(self) -> list[Planned]:
         """The calls that a window reaches but no rule carries on, with reasons."""
         return [s for s in self.steps if s.gap]
 
 
-def make_plan(program: Program, width: int, reach: int | None = None) -> Plan:
+def make_plan(program: Program, width: int) -> Plan:
     """Decide the state of every step.
 
     Args:
         program: The model in steps.
         width: Positions in the edit window at the input.
-        reach: Largest distance of the edit starts in one chunk; the input's length by default.
     """
-    length = program.shapes[program.mutated][0]
-    maker = _Maker(program, width, length if reach is None else min(reach, length))
+    maker = _Maker(program, width)
     for wired in program.steps:
         maker.add(wired)
     return maker.finish()
 
 
 class _Maker:
-    def __init__(self, program: Program, width: int, reach: int):
-        self.program, self.width, self.reach = program, width, reach
+    def __init__(self, program: Program, width: int):
+        self.program, self.width, self.reach = program, width, program.shapes[program.mutated][0]
         self.span: dict[int, Span] = {program.mutated: edit_span(program.shapes[program.mutated][0], width)}
         self.native: dict[int, str] = {program.mutated: DELTA}
         self.dense: set[int] = set()

@@ -22,8 +22,8 @@ BESIDE = 2
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
-def budget(memory: Any) -> int:
-    """Bytes that a user allows.
+def budget(memory: Any) -> int | str:
+    """Bytes that a user allows, or ``"auto"``.
 
     Args:
         memory: ``"auto"``, a number of bytes, or a text such as ``"4GB"``, ``"512 MiB"``.
@@ -32,7 +32,7 @@ def budget(memory: Any) -> int:
         ValueError: If it is none of these, or less than a megabyte.
     """
     if isinstance(memory, str) and memory.strip().lower() == "auto":
-        return automatic()
+        return "auto"
     number: float | None = None
     if isinstance(memory, str):
         found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([KMGT]?I?)B?\s*", memory.upper())

@@ -194,12 +194,12 @@ class Span:
 
     def changed(self) -> Ints:
         """(S,) how many positions can differ."""
-        return self.hi - self.lo
+        return (self.hi - self.lo).astype(np.int64)
 
 
 def edit_span(length: int, width: int) -> Span:
     """The span of the input itself, for an edit of ``width`` positions at each of ``length - width + 1`` starts."""
-    start = np.arange(length - width + 1)
+    start = np.arange(length - width + 1, dtype=np.int32)  # half the memory, of which long sequences take much
     return Span(start, width, start, start + width, length)
 
 

@@ -46,7 +46,7 @@ def test_what_is_no_budget(given):
 
 
 def test_automatic_budget():
-    assert (64 << 20) <= sizes.budget("auto") <= max(sizes.AUTO_MOST, backend.free_device_memory() or 0)
+    assert (64 << 20) <= sizes.automatic() <= max(sizes.AUTO_MOST, backend.free_device_memory() or 0)
 
 
 def test_a_smaller_budget_makes_smaller_chunks_and_the_same_numbers():
@@ -73,8 +73,8 @@ class OutOfMemoryError(RuntimeError):
 def failing(real, most):
     """A chunk function that says that memory ran out, for chunks of more than ``most`` groups."""
 
-    def make(plan, shape):
-        run = real(plan, shape)
+    def make(plan, shape, chunks):
+        run = real(plan, shape, chunks)
 
         def chunk(*args):
             if shape.groups > most:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Sequence
 
 import numpy as np
 from keras import layers, ops, tree
 
+from fastism import kernels
 from fastism.graph import Call, Graph, Ref
 from fastism.rules.pointwise import Pointwise
 from fastism.rules.registry import rule
 from fastism.rules.select import select
-from fastism.rules.step import DELTA, At, Given, Local, Lowered, Refuse, Step
-from fastism.window import union
+from fastism.rules.step import DELTA, At, Given, Local, Lowered, Refuse, Step, only
+from fastism.window import constant, union
 
 FAMILY = "merge"
 
@@ -35,15 +38,19 @@ class Combine(Step):
         return super().reads(index, lo, hi, given)
 
     def run(self, at: At):
-        span, total = at.local.span, None
+        span, runtime, rest = only([at.local.span]), at.runtime, at.given.out_shape[1:]
+        parts, fixed = [], []
         for weight, window in zip(self.weights, at.windows, strict=True):
-            if window is None or span is None:
-                continue
-            part = ops.cast(window.delta_in(span), at.given.dtype)
-            part = part if weight == 1 else part * weight
-            total = part if total is None else total + part
-        runtime, rest = at.runtime, at.given.out_shape[1:]
-        if total is not None and span is not None and tuple(total.shape[3:]) != rest:
+            if window is not None:
+                delta = ops.cast(window.delta, at.given.dtype)
+                parts.append((delta if weight == 1 else delta * weight, window.span))
+                fixed.append(constant(window.span.start - span.start))
+        if None not in fixed and len({tuple(delta.shape[3:]) for delta, _ in parts}) == 1:
+            placed = [(delta, offset) for (delta, _), offset in zip(parts, fixed, strict=True)]
+            total = kernels.overlay(placed, span.width)
+        else:
+            total = functools.reduce(operator.add, [runtime.move(delta, of, span) for delta, of in parts])
+        if tuple(total.shape[3:]) != rest:
             total = ops.broadcast_to(total, (runtime.groups, runtime.members, span.width, *rest))
         return at.out(delta=total)
 

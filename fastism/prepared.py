@@ -1,0 +1,129 @@
+"""What is made from a model once, programs and plans and compiled functions, for all who ask for the same."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from fastism import backend
+from fastism.engine import Engine
+from fastism.graph import Graph, chosen, located, settled
+from fastism.inside import extended, frozen, opened, read, weights_hash
+from fastism.plan import make_plan, write_program
+from fastism.rules import RULES
+from fastism.rules.operations import register_operations
+
+#: For how many different requests what was made from one model is kept.
+KEPT = 8
+
+
+@dataclass(frozen=True)
+class Request:
+    """What decides how a model is prepared.
+
+    Attributes:
+        shapes: Of each input, without batch axis.
+        mutated: Number of the mutated input.
+        width: Positions in an edit.
+        stop: Names of layers from which on everything is computed whole.
+        outputs: Which outputs are wanted; None for all.
+        reduce: A function of the outputs to put behind the model.
+        batch_size, jit, memory: As `Engine` takes them.
+    """
+
+    shapes: tuple[tuple[int | None, ...], ...]
+    mutated: int
+    width: int
+    stop: tuple[str, ...] = ()
+    outputs: tuple[int, ...] | None = None
+    reduce: Callable[..., Any] | None = None
+    batch_size: int | str = "auto"
+    jit: bool | str = "auto"
+    memory: int | str = "auto"
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """The same, to be looked up: a function by its identity."""
+        return (*(v if k != "reduce" else id(v) for k, v in vars(self).items()),)
+
+
+class Prepared:
+    """What is made from a model for one request.
+
+    Attributes:
+        engine: Runs its plans.
+        made_for: The fingerprint of the layers when it was made.
+    """
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+        self._constant = frozen(self.graph)
+        self.made_for = self.fingerprint()
+
+    @property
+    def graph(self) -> Graph:
+        """The model's graph, with what was opened, chosen and put behind it."""
+        return self.engine.program.graph
+
+    @cached_property
+    def checking(self) -> Engine:
+        """An engine for a handful of edits."""
+        return Engine(self.engine.program, batch_size=10, jit=backend.name() == "jax")
+
+    def fingerprint(self) -> tuple[Any, ...]:
+        """What decides how the layers compute, and the values of weights that became constants."""
+        return (*self.graph.fingerprint(), weights_hash(self._constant))
+
+    @property
+    def current(self) -> bool:
+        """Whether the layers still compute what they did when this was made."""
+        return self.made_for == self.fingerprint()
+
+
+_SHARED: MutableMapping[Any, dict[Any, Prepared]] = weakref.WeakKeyDictionary()
+
+
+def prepare(model: Any, request: Request) -> Prepared:
+    """What is made from a model for a request: what there is already, while model, layers and rules are the same.
+
+    Models with layers of a user's own are prepared anew each time.
+
+    Args:
+        model: A Keras 3 model.
+        request: Its shapes are known.
+
+    Raises:
+        ModelError: If the model cannot be read.
+    """
+    graph = read(model)
+    identity = graph.identity
+    if identity is None:
+        return _made(graph, request)
+    register_operations()  # else the table grows with the first plan
+    key = (request.key, identity, tuple(RULES.values()))
+    known = _SHARED.setdefault(model, {})
+    found = known.pop(key, None)
+    if found is None or not found.current:
+        found = _made(graph, request)
+    known[key] = found  # the last one used is the last to go
+    while len(known) > KEPT:
+        del known[next(iter(known))]
+    return found
+
+
+def _made(graph: Graph, request: Request) -> Prepared:
+    if request.outputs is not None:
+        graph = chosen(graph, request.outputs)
+    if any(None in t.shape for t in graph.tensors):
+        graph = located(settled(graph, [tuple(int(n or 0) for n in s) for s in request.shapes]))
+    if request.reduce is not None:
+        graph = extended(graph, request.reduce, "reduce")
+
+    def plan(opened_graph: Graph, closed: Any):
+        return make_plan(write_program(opened_graph, request.mutated, request.stop, closed), request.width)
+
+    options = {"batch_size": request.batch_size, "jit": request.jit, "memory": request.memory}
+    return Prepared(Engine(opened(graph, plan).program, **options))

@@ -1,0 +1,95 @@
+"""The size of chunks is found on the work itself, and never changes what comes out."""
+
+from __future__ import annotations
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+from fastism import FastISM, engine
+from fastism.testing import randomize
+from fastism.tuning import SAMPLES, Tuner
+
+X = np.eye(4, dtype=keras.config.floatx())[np.random.default_rng(0).integers(0, 4, (3, 60))]
+
+
+def settle(cost, *, start, least=6, most=512, compiling=0.0, left=10**9, chunks=80):
+    """The sizes that a tuner proposes where a variant in a chunk of a size costs ``cost(size)``."""
+    tuner, seen, proposed = Tuner(start, least, most), set(), []
+    for _ in range(chunks):
+        size = tuner.propose(left)
+        tuner.note(size, size, cost(size) * size + (compiling if size not in seen else 0))
+        seen.add(size)
+        proposed.append(size)
+    return proposed
+
+
+@pytest.mark.parametrize(("start", "best"), [(24, 6), (24, 24), (24, 96), (100, 400), (7, 7)])
+def test_it_finds_the_fastest_size(start, best):
+    proposed = settle(lambda size: 1 + abs(np.log2(size / best)), start=start)
+    assert proposed[-1] == best
+    assert len(set(proposed)) <= 6
+
+
+def test_it_stays_within_its_bounds():
+    assert min(settle(lambda size: size, start=48, least=12)) == 12
+    assert max(settle(lambda size: 1 / size, start=48, most=150)) == 150
+
+
+def test_little_better_is_not_better():
+    assert settle(lambda size: 1 + 0.02 * np.log2(size), start=48)[-1] == 48
+
+
+def test_a_new_size_is_tried_only_when_compiling_pays():
+    patient = settle(lambda size: 0.001 * size, start=24, compiling=100.0, left=100, chunks=3 * SAMPLES)
+    assert set(patient) == {24}
+    long_work = settle(lambda size: 0.001 * size, start=24, compiling=100.0, left=10**6, chunks=3 * SAMPLES)
+    assert 12 in long_work
+    much_done = settle(lambda size: 0.001 * size, start=24, compiling=100.0, left=100, chunks=1000)
+    assert 12 in much_done
+
+
+def test_what_does_not_fit_is_not_tried_again():
+    tuner = Tuner(64, 6, 512)
+    tuner.limit(32)
+    assert tuner.propose(10**6) == 32
+    assert max(tuner.propose(10**6) for _ in range(20)) <= 32
+
+
+def test_any_sizes_give_the_same(monkeypatch):
+    """Sizes change between the chunks of one call, and with them plans and caches."""
+    sizes = itertools.cycle([9, 30, 6, 57, 13])
+    used = []
+
+    def propose(self, left):
+        used.append(next(sizes))
+        return used[-1]
+
+    x = keras.Input((60, 4))
+    y = L.MaxPooling1D(3)(L.Conv1D(5, 7, padding="same", activation="relu")(x))
+    model = randomize(keras.Model(x, L.Dense(2)(L.Flatten()(y))))
+    want = FastISM(model, test_correctness=False, batch_size=16, jit=False).saturate(X)
+    monkeypatch.setattr(Tuner, "propose", propose)
+    got = FastISM(model, test_correctness=False, jit=False).saturate(X)
+    np.testing.assert_allclose(got.mutant, want.mutant, atol=1e-5)
+    assert len(set(used)) == 5
+
+
+def test_small_jobs_are_not_compiled_on_tensorflow(monkeypatch):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("only TensorFlow runs op by op at little cost")
+    compiled = []
+    compile_function = engine.backend.compile_function
+    monkeypatch.setattr(engine.backend, "compile_function", lambda *a: compiled.append(1) or compile_function(*a))
+    x = keras.Input((60, 4))
+    model = randomize(keras.Model(x, L.Dense(2)(L.Flatten()(L.Conv1D(5, 7, activation="relu")(x)))))
+    ism = FastISM(model, test_correctness=False)
+    few = [ism.saturate(X[:1], 10, 12).mutant]
+    assert not compiled
+    few += [ism.saturate(X[:1], 10, 12).mutant for _ in range(engine.FEW)]
+    assert len(compiled) == 1
+    for mutant in few:
+        np.testing.assert_allclose(mutant, few[-1], atol=1e-5)
