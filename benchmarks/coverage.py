@@ -30,7 +30,7 @@ from benchmarks import devices
 from benchmarks import options as shared
 from benchmarks.cases import MEDIUM, architectures
 from benchmarks.coverage_table import table
-from benchmarks.harness import TOLERANCE, Naive, compare, in_turns, leaves, mutants, timed, worst
+from benchmarks.harness import TOLERANCE, Naive, compare, in_turns, leaves, mutants, settle, timed, worst
 from benchmarks.machine import load, machine, now
 from benchmarks.processes import run_jobs
 from benchmarks.report import FOLDER, ROOT, write_json
@@ -123,6 +123,7 @@ def measure(architecture: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     end = min(length, start + settings["positions"])
     ism, construct = timed(whole.fast)
     _, first = timed(ism.saturate, whole.given, start, end)
+    settle(first, ism.saturate, whole.given, start, end)
     cells = _cells(whole.bases, range(start, end))
     naive = Naive(whole, whole.bases, cells, settings["naive_batches"], None)
     (saturation, fast_times), (predicted, naive_times) = in_turns(

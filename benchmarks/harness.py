@@ -24,6 +24,14 @@ def timed(call: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, flo
     return result, time.perf_counter() - begun
 
 
+def settle(seconds: float, call: Callable[..., Any], *args: Any) -> None:
+    """Repeat a short call, of these seconds at first, until all is compiled: a handful of chunks is not, at first."""
+    for _ in range(5):
+        if seconds > 2:
+            return
+        _, seconds = timed(call, *args)
+
+
 def one_hot(count: int, length: int, seed: int) -> Any:
     """(N, L, 4) random one-hot sequences."""
     import numpy as np

@@ -26,7 +26,7 @@ import click
 from benchmarks import devices, profile_table
 from benchmarks import options as shared
 from benchmarks.cases import CASES
-from benchmarks.harness import one_hot, substitutions, timed
+from benchmarks.harness import one_hot, settle, substitutions, timed
 from benchmarks.machine import load, machine, now, versions
 from benchmarks.processes import fresh
 from benchmarks.report import PERFORMANCE, write_json
@@ -62,7 +62,7 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
     start, end = case.positions(length)
     x = one_hot(1, length, request["seed"])
     ism = fastism.FastISM(testing.randomize(case.build(length)), test_correctness=False)
-    ism.saturate(x, start, end)
+    settle(0, ism.saturate, x, start, end)
     engine = ism._engine
     with _calls(engine, "_reference_function") as references, _calls(engine, "_chunk_function") as chunks:
         ism.saturate(x, start, end)

@@ -28,7 +28,7 @@ import click
 from benchmarks import devices, scaling_table
 from benchmarks import options as shared
 from benchmarks.cases import CASES
-from benchmarks.harness import one_hot, timed
+from benchmarks.harness import one_hot, settle, timed
 from benchmarks.machine import load, machine, now, peak_memory, resident_memory, versions
 from benchmarks.processes import fresh
 from benchmarks.report import PERFORMANCE, write_json
@@ -78,6 +78,7 @@ def sequences(request: Mapping[str, Any]) -> dict[str, Any]:
     for count in request["counts"]:
         x = one_hot(count, length, request["seed"])
         _, first = timed(ism.saturate, x, start, end)
+        settle(first, ism.saturate, x, start, end)
         times = [timed(ism.saturate, x, start, end)[1] for _ in range(request["repeats"])]
         found.append({"sequences": count, "first_s": first, "times_s": times, "each_s": median(times) / count})
     return {**_circumstances(), "length": length, "counts": found, "ratio": found[0]["each_s"] / found[-1]["each_s"]}
@@ -108,10 +109,11 @@ def memory(request: Mapping[str, Any]) -> dict[str, Any]:
     before, highest, on_device = resident_memory(), peak_memory(), devices.peak_memory()
     ism, construct = timed(fastism.FastISM, model, memory=request["budget"])
     cached = sizes.cached_bytes(ism._engine.plan(1)) / 2**20
-    budget = sizes.budget(request["budget"]) / 2**20
+    budget = int(sizes.budget(request["budget"])) / 2**20
     count = math.ceil(OVER * budget / cached) if request["over"] else 1
     x = one_hot(count, length, request["seed"])
     saturation, first = timed(ism.saturate, x, start, end)
+    settle(first, ism.saturate, x, start, end)
     after, on_device_after = peak_memory(), devices.peak_memory()
     given, results = x.nbytes / 2**20, _mib(saturation)
     del saturation
