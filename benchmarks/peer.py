@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,10 +25,10 @@ from benchmarks import options as shared
 from benchmarks.cases import CASES
 from benchmarks.environments import ask, python_in
 from benchmarks.harness import leaves, one_hot, settle, timed
-from benchmarks.machine import machine, now, versions
-from benchmarks.report import FOLDER, ROOT, markdown, short, write_json
+from benchmarks.machine import load, machine, now, versions
+from benchmarks.report import PERFORMANCE, ROOT, days, joined, markdown, short, write_json
 
-RESULTS = FOLDER / "peer.json"
+NAME = "peer"
 ENVIRONMENT = ROOT / ".peer"
 PACKAGES = ("fastism==0.5.1", "tensorflow", "tf_keras")
 MODELS = ("basset", "factorized_basset", "bpnet")
@@ -95,7 +95,13 @@ def table(report: Mapping[str, Any]) -> str:
             continue
         peer, fast, ratio = f"{r['peer_s']:.3g}", f"{r['fast_s']:.3g}", f"{r['ratio']:.3g}x"
         rows.append((title, count, peer, fast, ratio, f"{r['difference_share']:.0e}"))
-    return markdown(head, rows, head[1:])
+    good = [r for r in report["results"] if not r["error"]]
+    which = ", ".join(
+        f"{n} {report['versions'][n]}" for n in ("fastism", "keras", "tensorflow") if n in report["versions"]
+    )
+    where = f"float32, TensorFlow; {report['machine']['processor']}, {report['machine']['cores']} cores"
+    caption = joined([where, which, days(report, (r["date"] for r in good))])
+    return "\n".join([caption, "", markdown(head, rows, head[1:])])
 
 
 @click.command()
@@ -104,25 +110,29 @@ def table(report: Mapping[str, Any]) -> str:
 @click.option("--repeats", default=1, type=click.IntRange(1), help="Of each side, after a first run; 1.")
 @click.option("--timeout", default=3600.0, type=click.FloatRange(1), help="Seconds for each run of the other; 3600.")
 @click.option("--environment", "folder", default=ENVIRONMENT, type=click.Path(path_type=Path), help="Its environment.")
-@click.option("--output", default=RESULTS, type=click.Path(dir_okay=False, path_type=Path), help="JSON file.")
-def main(
-    models: Sequence[str] | None, batches: Sequence[int], repeats: int, timeout: float, folder: Path, output: Path
-) -> None:
+@shared.files(NAME)
+def main(**options: Any) -> None:
     """Time FastISM and the published fastISM 0.5.1 on the same models, weights and sequences."""
-    python = python_in(folder, PACKAGES)
+    output = shared.place(options, NAME)
+    if shared.shown(options, output, table, {(PERFORMANCE, NAME): table}):
+        return
+    python = python_in(options["folder"], PACKAGES)
     results: list[dict[str, Any]] = []
     report = {"machine": machine(), "versions": versions(), "started": now(), "finished": None, "results": results}
-    for name in models or MODELS:
-        for batch in batches:
+    for name in options["models"] or MODELS:
+        for batch in options["batches"]:
             click.echo(f"{name}, {batch} sequences ...", err=True)
             try:
-                found = compare(python, name, batch, repeats, timeout)
+                found = compare(python, name, batch, options["repeats"], options["timeout"])
             except (RuntimeError, subprocess.TimeoutExpired) as error:
                 found = {"sequences": batch, "error": short(str(error))}
-            results.append({"model": name, **found})
+            results.append({"model": name, "date": now(), "load": load(), **found})
             report["finished"] = now()
             write_json(output, report)
     click.echo(table(report))
+    bad = [r for r in results if r["error"]]
+    if bad:
+        raise click.ClickException(f"{len(bad)} of {len(results)} comparisons failed; see the table.")
 
 
 if __name__ == "__main__":

@@ -66,14 +66,14 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
     engine = ism._engine
     with _calls(engine, "_reference_function") as references, _calls(engine, "_chunk_function") as chunks:
         ism.saturate(x, start, end)
-    plan, shape, run, args = chunks[len(chunks) // 2]
+    (plan, shape, *_), run, args = chunks[len(chunks) // 2]
     matrix = _square()
     parts = cuts(engine, plan, shape, args)
     total, rate, reference, chunk, *times = least(
         [
             lambda: ism.saturate(x, start, end),
             lambda: devices.wait(ops.matmul(matrix, matrix)),
-            lambda: devices.wait([reference(*given) for _, _, reference, given in references]),
+            lambda: devices.wait([reference(*given) for _, reference, given in references]),
             lambda: devices.wait(run(*args)),
             *(part for _, part in parts),
         ],
@@ -104,14 +104,14 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
 @contextmanager
 def _calls(engine: Any, maker: str) -> Any:
     """While it lasts, note every call of the functions that a method of the engine makes."""
-    noted: list[tuple[Any, Any, Callable[..., Any], tuple[Any, ...]]] = []
+    noted: list[tuple[tuple[Any, ...], Callable[..., Any], tuple[Any, ...]]] = []
     make = getattr(engine, maker)
 
-    def watched(plan: Any, shape: Any, *rest: Any) -> Callable[..., Any]:
-        run = make(plan, shape, *rest)
+    def watched(*key: Any) -> Callable[..., Any]:
+        run = make(*key)
 
         def call(*args: Any) -> Any:
-            noted.append((plan, shape, run, args))
+            noted.append((key, run, args))
             return run(*args)
 
         return call
@@ -179,7 +179,7 @@ def _columns(table: Any, slots: Any) -> Any:
 
 def _cut(part: Any, plan: Any, shape: Any) -> Callable[..., Any]:
     """A chunk function that ends after the steps of ``part``, and gives all that later steps of ``plan`` read."""
-    from fastism.engine import trace
+    from fastism.functions import trace
     from fastism.runtime import Window
 
     live = {t for p in plan.steps[len(part.steps) :] for t in p.wired.inputs} | set(plan.program.outputs)

@@ -139,6 +139,11 @@ def with_autograph(fn: Callable[..., Any]) -> Callable[..., Any]:
     return fn if tf.executing_eagerly() else tf.function(fn)
 
 
+def is_asynchronous() -> bool:
+    """Whether compiled functions return before their results are there: on JAX, and on a GPU."""
+    return name() == "jax" or free_device_memory() is not None
+
+
 #: Multiply-accumulates from which torch's products on a CPU are worth the detour that `matmul` takes.
 _LARGE_PRODUCT = 1 << 21
 
@@ -146,15 +151,15 @@ _LARGE_PRODUCT = 1 << 21
 def matmul(x: Any, matrix: Any) -> Any:
     """(M, C) times (C, D).
 
-    On a CPU torch multiplies float32 matrices with MKL, which on processors not made by Intel reaches half of what
-    oneDNN does; oneDNN is what computes a convolution of one tap.
+    On a CPU torch multiplies float32 matrices with MKL, which on an AMD processor reached half of what oneDNN does;
+    oneDNN is what computes a convolution of one tap.
     """
     large = x.shape[0] * x.shape[1] * matrix.shape[1] >= _LARGE_PRODUCT
     if name() == "torch" and large and x.device.type == "cpu" and x.dtype == matrix.dtype and not x.requires_grad:
         import torch
 
-        if x.dtype == torch.float32 and torch.backends.mkldnn.is_available():
-            taps = matrix.t().contiguous()[:, :, None, None].contiguous(memory_format=torch.channels_last)
+        if x.dtype == torch.float32 and torch.backends.mkldnn.enabled:
+            taps = matrix.t()[:, :, None, None]
             y = torch.nn.functional.conv2d(x[None, None].permute(0, 3, 1, 2), taps)
             return y.permute(0, 2, 3, 1).reshape(x.shape[0], -1)
     return keras.ops.matmul(x, matrix)
@@ -170,7 +175,7 @@ def overlay(parts: Sequence[tuple[Any, int]], width: int) -> Any:
     total = first.new_empty((*first.shape[:2], width, *first.shape[3:]))
     total[:, :, :begin] = 0
     total[:, :, begin:end] = first[:, :, begin - offset : end - offset]
-    total[:, :, max(begin, end) :] = 0
+    total[:, :, end:] = 0
     for part, offset in parts[1:]:
         begin, end = max(offset, 0), min(offset + part.shape[2], width)
         if begin < end:
@@ -211,7 +216,11 @@ def free_device_memory() -> int | None:
         gpus = tf.config.list_physical_devices("GPU")
         if not gpus:
             return None
+        from tensorflow.python.client import device_lib  # the only place where TensorFlow says how much it may take
+
+        limits = [d.memory_limit for d in device_lib.list_local_devices() if d.device_type == "GPU"]
+        if not limits:  # hidden from this process
+            return None
         held = tf.config.experimental.get_memory_info("GPU:0")["current"]
-        limit = tf.config.experimental.get_device_details(gpus[0]).get("memory_limit", 16 << 30)
-        return max(int(limit) - int(held), 1 << 30)
+        return max(int(limits[0]) - int(held), 1 << 30)
     return None

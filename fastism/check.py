@@ -9,8 +9,9 @@ import numpy as np
 from keras import ops, tree
 
 from fastism import backend
-from fastism.engine import Engine, reference_function, trace
+from fastism.engine import Engine
 from fastism.errors import MismatchError, ModelError
+from fastism.functions import reference_function, trace
 from fastism.graph import Call, Graph, rowless
 from fastism.mutations import Edits
 from fastism.rules import RULES

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +12,9 @@ import numpy as np
 from keras import ops
 
 from fastism import backend, sizes
-from fastism.graph import keras_mask
+from fastism.functions import chunk_function, reference_function
 from fastism.mutations import Edits, Groups, group
-from fastism.plan import DENSE, WINDOW, Plan, Planned, Program, Wired, make_plan
-from fastism.rules.step import At
-from fastism.runtime import Runtime, Window
+from fastism.plan import Plan, Program, make_plan
 from fastism.tuning import Tuner
 
 Tensor = Any
@@ -40,13 +37,47 @@ class Shape:
 
 
 @dataclass(frozen=True, eq=False)
-class _Setting:
-    """How the next chunks run: their size in variants, and the cache that their plan asks for."""
+class _Batch:
+    """Sequences that are cached at once, and their edits.
 
-    size: int
-    shape: Shape
-    plan: Plan
+    Attributes:
+        inputs: One array (N, ...) for each of the model's inputs.
+        edits, groups: What is changed in the mutated one.
+        cache: What the reference pass left.
+        out: The arrays to write into.
+        compact: Whether these hold windows only.
+    """
+
+    inputs: list[np.ndarray]
+    edits: Edits
+    groups: Groups
     cache: Any
+    out: list[np.ndarray]
+    compact: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Sent:
+    """A chunk that is under way.
+
+    Attributes:
+        shape: Its sizes.
+        wanted: How many groups were asked for.
+        begin: Its first group.
+        edit, start: Which edits it holds, -1 for none, and where they begin.
+        answers: Tensors of the backend.
+        compiled: Whether it ran a function that had been compiled before.
+        seconds: What starting it took.
+    """
+
+    shape: Shape
+    wanted: int
+    begin: int
+    edit: np.ndarray
+    start: np.ndarray
+    answers: Any
+    compiled: bool
+    seconds: float
 
 
 class Engine:
@@ -74,11 +105,11 @@ class Engine:
         self.memory = sizes.automatic() if memory == "auto" else int(memory)
         self.most_sequences: int | None = None
         self.most_variants: dict[int, int] = {}
-        self._tuners: dict[int, Tuner] = {}
+        self._tuners: dict[tuple[int, int], Tuner] = {}
         self._few: Counter[Shape] = Counter()
         self._plans: dict[tuple[int, int | None], Plan] = {}
         self._chunks: dict[Shape, Callable[..., Any]] = {}
-        self._references: dict[tuple[int, Shape], Callable[..., Any]] = {}
+        self._references: dict[int, Callable[..., Any]] = {}
 
     def plan(self, width: int, reach: int | None = None) -> Plan:
         """The plan for edits of a width, made once."""
@@ -109,91 +140,94 @@ class Engine:
         """
         n, first = len(inputs[0]), 0
         while first < n:
-            batch = self._sequences_at_once(n, edits.width)
-            end = min(first + batch, n)
+            count = self._sequences_at_once(n, edits.width)
+            end = min(first + count, n)
             part = edits.of_sequences(first, end)
-            taken, groups = [_padded(x[first:end], batch) for x in inputs], group(part)
+            taken = [_padded(x[first:end], count) for x in inputs]
             try:
-                size = self._proposed(groups, 0, edits.width)
-                setting, references = self._setting(taken, groups, edits.width, size)
+                cache, references = self._cached(taken, edits.width)
             except Exception as error:
                 if not backend.is_out_of_memory(error):
                     raise
-                if batch == 1:
+                if count == 1:
                     raise MemoryError(_too_large("Predicting one sequence", self.memory)) from error
-                self.most_sequences = batch // 2
+                self.most_sequences = count // 2
                 continue
             out = results(first, [backend.to_numpy(r)[: end - first] for r in references])
             if len(part):
-                self._run_batch(taken, part, groups, setting, out, progress, compact)
+                self._run_batch(_Batch(taken, part, group(part), cache, out, compact), progress)
             first = end
 
-    def _setting(self, inputs, groups: Groups, width: int, size: int) -> tuple[_Setting, Any]:
-        """How to run the edits of these groups in chunks of a size, with the reference outputs."""
-        shape = self._shape(len(inputs[0]), groups, width, size)
-        plan = self.plan(width, shape.reach)
+    def _cached(self, inputs: Sequence[np.ndarray], width: int) -> tuple[Any, Any]:
+        """(cache, reference outputs) of a batch of sequences."""
         tensors = [ops.convert_to_tensor(x, dtype=d) for x, d in zip(inputs, self._dtypes(), strict=True)]
-        cache, references = self._reference_function(plan, shape)(tensors)
-        return _Setting(size, shape, plan, cache), references
+        return self._reference_function(width)(tensors)
 
-    def _resized(self, setting: _Setting, size: int, inputs, groups: Groups) -> _Setting:
-        """The same for chunks of another size; cached anew only if that makes another plan."""
-        width = setting.shape.width
-        shape = self._shape(len(inputs[0]), groups, width, size)
-        if self.plan(width, shape.reach) is setting.plan:
-            return _Setting(size, shape, setting.plan, setting.cache)
-        setting.cache.clear()  # before the new one comes
-        return self._setting(inputs, groups, width, size)[0]
+    def _run_batch(self, batch: _Batch, progress: Callable[[int], Any] | None) -> None:
+        """Run all chunks; where calls return at once, each is under way while the one before is fetched and written."""
+        groups, width, begin, pending = batch.groups, batch.edits.width, 0, None
+        ahead, clock, shapes = backend.is_asynchronous(), time.perf_counter(), dict[int, Shape]()
+        while begin < len(groups) or pending is not None:
+            sent = None
+            if begin < len(groups):
+                wanted = self._groups_in_chunk(width, groups.members, len(groups) - begin)
+                if wanted not in shapes:
+                    shapes[wanted] = self._shape(len(batch.inputs[0]), groups, width, wanted)
+                shape = shapes[wanted]
+                try:
+                    sent = self._sent(batch, shape, begin, wanted)
+                except Exception as error:
+                    self._back_off(shape, error)
+                else:
+                    begin += shape.groups
+            for chunk in [pending] if ahead else [sent]:
+                if chunk is None:
+                    continue
+                try:
+                    done = self._received(batch, chunk)
+                except Exception as error:
+                    self._back_off(chunk.shape, error)
+                    begin, sent = chunk.begin, None
+                    break
+                now = time.perf_counter()
+                if self.batch_size == "auto" and chunk.shape.groups <= len(groups):  # else it is mostly filling
+                    seconds = now - clock if chunk.compiled else chunk.seconds
+                    self._tuner(width, groups.members).note(chunk.wanted, seconds, fresh=not chunk.compiled)
+                clock = now
+                if progress is not None:
+                    progress(done)
+            pending = sent if ahead else None
 
-    def _proposed(self, groups: Groups, begin: int, width: int) -> int:
-        """Variants in the chunk that begins with group ``begin``."""
-        if self.batch_size != "auto":
-            return self.variants_in_chunk(width)
-        return self._tuner(width).propose(int((groups.edit[begin:] >= 0).sum()))
+    def _sent(self, batch: _Batch, shape: Shape, begin: int, wanted: int) -> _Sent:
+        """Start the chunk that begins with group ``begin``."""
+        clock = time.perf_counter()
+        groups, plan = batch.groups, self.plan(shape.width, shape.reach)
+        compiled = shape in self._chunks
+        run = self._chunk_function(plan, shape, -(-(len(groups) - begin) // shape.groups))
+        rows = np.minimum(np.arange(begin, begin + shape.groups), len(groups) - 1)
+        edit = np.where((np.arange(begin, begin + shape.groups) < len(groups))[:, None], groups.edit[rows], -1)
+        sequence, start = groups.sequence[rows], groups.start[rows]
+        mutated = batch.inputs[self.program.graph.inputs.index(self.program.mutated)]
+        delta = _deltas(mutated, batch.edits, sequence, start, edit)
+        answers = run(batch.cache, sequence.astype(np.int32), plan.slot_table[:, start], delta)
+        return _Sent(shape, wanted, begin, edit, start, answers, compiled, time.perf_counter() - clock)
 
-    def _run_batch(self, inputs, edits: Edits, groups: Groups, setting: _Setting, out, progress, compact: bool) -> None:
-        begin = 0
-        mutated = inputs[self.program.graph.inputs.index(self.program.mutated)]
-        while begin < len(groups):
-            size = self._proposed(groups, begin, edits.width)
-            if size != setting.size:
-                setting = self._resized(setting, size, inputs, groups)
-            plan, shape = setting.plan, setting.shape
-            run = self._chunk_function(plan, shape, -(-(len(groups) - begin) // shape.groups))
-            rows = np.minimum(np.arange(begin, begin + shape.groups), len(groups) - 1)
-            edit = np.where((np.arange(begin, begin + shape.groups) < len(groups))[:, None], groups.edit[rows], -1)
-            sequence, start = groups.sequence[rows], groups.start[rows]
-            began = time.perf_counter()
-            delta = _deltas(mutated, edits, sequence, start, edit)
-            slots = plan.slot_table[:, start]
-            try:
-                answers = [backend.to_numpy(a) for a in run(setting.cache, sequence.astype(np.int32), slots, delta)]
-            except Exception as error:
-                if not backend.is_out_of_memory(error):
-                    raise
-                self._back_off(shape, error)
-                continue
-            self._write(plan, answers, edit, start, edits, out, compact)
-            begin += shape.groups
-            done = int((edit >= 0).sum())
-            if self.batch_size == "auto" and shape in self._chunks and done > edit.size // 2:
-                self._tuner(edits.width).note(size, done, time.perf_counter() - began)
-            if progress is not None:
-                progress(done)
+    def _received(self, batch: _Batch, sent: _Sent) -> int:
+        """Wait for a chunk and write its results; how many variants it held."""
+        answers = [backend.to_numpy(a) for a in sent.answers]
+        plan = self.plan(sent.shape.width, sent.shape.reach)
+        self._write(plan, answers, sent.edit, sent.start, batch.edits, batch.out, batch.compact)
+        return int((sent.edit >= 0).sum())
 
     def _back_off(self, shape: Shape, error: Exception) -> None:
-        """Take chunks of half the size, after one did not fit into memory; what is done stays done."""
+        """Take chunks of half the size after one did not fit into memory, and pass on any other error."""
+        if not backend.is_out_of_memory(error):
+            raise error
         if shape.groups == 1:
             raise MemoryError(_too_large(f"A chunk of {shape.members} mutants", self.memory)) from error
-        most = self._free(shape.groups // 2, shape.members, most=shape.groups - 1) * shape.members
-        self.most_variants[shape.width] = most
-        self._tuner(shape.width).limit(most)
-
-    def _tuner(self, width: int) -> Tuner:
-        """What chooses the size of chunks for edits of a width."""
-        if width not in self._tuners:
-            self._tuners[width] = Tuner(*self._sizes(width))
-        return self._tuners[width]
+        most = shape.groups // 2
+        self.most_variants[shape.width] = most * shape.members
+        self._tuner(shape.width, shape.members).limit(most)
 
     def _dtypes(self) -> list[str]:
         graph = self.program.graph
@@ -207,9 +241,11 @@ class Engine:
         most = min(most, self.most_sequences or most)
         return min(_power_of_two_above(n), _power_of_two_above(most + 1) // 2 if most > 1 else 1)
 
-    def _shape(self, sequences: int, groups: Groups, width: int, variants: int) -> Shape:
-        members = groups.members
-        count = self._free(max(1, min(variants // members, _power_of_two_above(max(len(groups), 1)))), members)
+    def _shape(self, sequences: int, groups: Groups, width: int, wanted: int) -> Shape:
+        """The sizes for chunks of about ``wanted`` groups."""
+        members, known = groups.members, self.most_variants.get(width)
+        most = None if known is None else max(1, known // members)
+        count = self._free(max(1, min(wanted, _power_of_two_above(max(len(groups), 1)))), members, most)
         starts = groups.start
         ends = np.minimum(np.arange(len(starts)) + count, len(starts)) - 1  # a chunk may begin anywhere
         spread = int((starts[ends] - starts).max()) if len(starts) else 0
@@ -228,11 +264,25 @@ class Engine:
 
     def variants_in_chunk(self, width: int) -> int:
         """How many variants make a chunk: as many as asked for, or as many as were fastest so far."""
-        if self.batch_size == "auto":
-            return self._tuner(width).best
-        return min(int(self.batch_size), self.most_variants.get(width, int(self.batch_size)))
+        if self.batch_size != "auto":
+            return min(int(self.batch_size), self.most_variants.get(width, int(self.batch_size)))
+        members = next((m for w, m in reversed(self._tuners) if w == width), 1)
+        return self._tuner(width, members).best * members
 
-    def _sizes(self, width: int) -> tuple[int, int, int]:
+    def _groups_in_chunk(self, width: int, members: int, left: int) -> int:
+        """How many groups the next chunk should have, where ``left`` are still to be done."""
+        if self.batch_size != "auto":
+            return max(1, self.variants_in_chunk(width) // members)
+        return self._tuner(width, members).propose(left)
+
+    def _tuner(self, width: int, members: int) -> Tuner:
+        """What chooses the number of groups in a chunk."""
+        key = (width, members)
+        if key not in self._tuners:
+            self._tuners[key] = Tuner(*(max(1, size // members) for size in self._bounds(width)))
+        return self._tuners[key]
+
+    def _bounds(self, width: int) -> tuple[int, int, int]:
         """How many variants to begin with: within the budget and, on a CPU, the processor's cache. Least and most."""
         plan = self.plan(width)
         most = max(1, min(int(sizes.CHUNK_SHARE * self.memory) // sizes.variant_bytes(plan), MOST_VARIANTS))
@@ -250,16 +300,16 @@ class Engine:
 
     # ------------------------------------------------------------------ compiled functions
 
-    def _reference_function(self, plan: Plan, shape: Shape) -> Callable[..., Any]:
-        key = (id(plan), shape)
-        if key not in self._references:
-            fn, graph = reference_function(plan), self.program.graph
+    def _reference_function(self, width: int) -> Callable[..., Any]:
+        """The reference pass of a batch of any number of sequences."""
+        if width not in self._references:
+            fn, graph = reference_function(self.plan(width)), self.program.graph
             if backend.name() == "tensorflow":  # runs once a batch: not worth the longer compilation of XLA
                 shapes = [graph.shape(t) for t in graph.inputs]
-                self._references[key] = backend.any_batch(fn, shapes, self._dtypes())
+                self._references[width] = backend.any_batch(fn, shapes, self._dtypes())
             else:
-                self._references[key] = backend.compile_function(fn, graph.variables, self.mode)
-        return self._references[key]
+                self._references[width] = backend.compile_function(fn, graph.variables, self.mode)
+        return self._references[width]
 
     def _chunk_function(self, plan: Plan, shape: Shape, chunks: int) -> Callable[..., Any]:
         """What runs the next ``chunks`` chunks of a shape: compiled, unless there are and were few on TensorFlow."""
@@ -312,113 +362,6 @@ class Engine:
             there = (cells[row], place)
             wide = np.int64 if target.dtype.kind in "iub" else target.dtype
             target[there] = (target[there].astype(wide) + values[row, column].astype(wide)).astype(target.dtype)
-
-
-def evaluate(wired: Wired, program: Program, whole: Callable[[int], Tensor]) -> dict[int, Tensor]:
-    """Run a step on whole tensors, as the model itself would."""
-    if wired.alone or wired.step is None:
-        values = wired.call.evaluate([whole(program.find(t)) for t in wired.call.inputs])
-        return dict(zip(wired.outputs, values, strict=True))
-    return {wired.outputs[0]: wired.step.evaluate(*[whole(t) for t in wired.inputs])}
-
-
-def reference_function(plan: Plan, taps: Collection[int] | None = None) -> Callable[..., Any]:
-    """A function of the model's inputs: (cache, outputs) of the reference sequences.
-
-    ``taps`` are the tensors to cache, those that the plan needs by default.
-    """
-
-    def reference(inputs):
-        values = dict(zip(plan.graph.inputs, inputs, strict=True))
-        masks = {}  # as they are when a call comes: some layers take them off their inputs
-        for i, planned in enumerate(plan.steps):
-            if planned.state == DENSE:
-                read = {plan.program.find(t) for t in planned.wired.call.inputs}
-                masks.update({f"mask:{i}:{t}": keras_mask(values[t]) for t in read})
-            found = evaluate(planned.wired, plan.program, values.__getitem__)
-            values.update((t, backend.with_shape(value, plan.program.shapes[t])) for t, value in found.items())
-        cache = {}
-        for t in plan.taps if taps is None else taps:
-            cache[str(t)] = _every_row(values[t], inputs[0])
-        cache.update({name: mask for name, mask in masks.items() if mask is not None})
-        for i, planned in enumerate(plan.steps):
-            step = planned.wired.step
-            if planned.state == WINDOW and step is not None and planned.given is not None:
-                for name, array in step.prepare(values.__getitem__, planned.given).items():
-                    cache[f"{i}:{name}"] = array
-        return cache, [_every_row(values[t], inputs[0]) for t in plan.program.outputs]
-
-    return reference
-
-
-def _every_row(value: Tensor, like: Tensor) -> Tensor:
-    """A value that a layer made without a batch axis of its own, repeated for every sequence."""
-    if value.shape[0] != 1 or like.shape[0] == 1:
-        return value
-    return ops.broadcast_to(value, (ops.shape(like)[0], *value.shape[1:]))
-
-
-def chunk_function(plan: Plan, groups: int, members: int) -> Callable[..., Any]:
-    """A function of (cache, sequence, slots, delta) that gives each output for every variant of a chunk.
-
-    Outputs in state window come as (V, W, ...) deltas, dense ones as (V, ...) values, others as None.
-    """
-
-    def chunk(cache, sequence, slots, delta):
-        states = trace(plan, cache, sequence, slots, delta, groups, members)
-        answers = []
-        for tensor in plan.program.outputs:
-            state = states.get(tensor)
-            if isinstance(state, Window):
-                g, m, *rest = state.delta.shape
-                answers.append(ops.reshape(state.delta, (g * m, *rest)))
-            else:
-                answers.append(ops.zeros((1,)) if state is None else state)
-        return answers
-
-    return chunk
-
-
-def trace(plan: Plan, cache, sequence, slots, delta, groups: int, members: int) -> dict[int, Any]:
-    """Run a plan's changed steps: every changed tensor as a :class:`Window` or as whole values (V, ...)."""
-    program = plan.program
-    runtime = Runtime(
-        cache={int(k): v for k, v in cache.items() if ":" not in k},
-        masks={k.removeprefix("mask:"): v for k, v in cache.items() if k.startswith("mask:")},
-        sequence=ops.convert_to_tensor(sequence, dtype="int32"),
-        slots=ops.convert_to_tensor(slots, dtype="int32"),
-        slot_of=plan.slot_of,
-        groups=groups,
-        members=members,
-    )
-    delta = ops.convert_to_tensor(delta)
-    states: dict[int, Any] = {
-        program.mutated: Window(runtime, program.mutated, plan.spans[program.mutated], delta=delta)
-    }
-
-    def whole(step: int, tensor: int) -> Tensor:
-        state = states.get(tensor)
-        if state is None:
-            return runtime.repeat(tensor, f"{step}:{tensor}")
-        return state.whole() if isinstance(state, Window) else state
-
-    for i, planned in enumerate(plan.steps):
-        if planned.state == WINDOW:
-            prefix = f"{i}:"
-            prepared = {k[len(prefix) :]: v for k, v in cache.items() if k.startswith(prefix)}
-            states[planned.wired.outputs[0]] = _run_window(planned, runtime, states, prepared)
-        elif planned.state == DENSE:
-            states.update(evaluate(planned.wired, program, functools.partial(whole, i)))
-    return states
-
-
-def _run_window(planned: Planned, runtime: Runtime, states, prepared) -> Any:
-    given, local, step = planned.given, planned.local, planned.wired.step
-    if given is None or local is None or step is None:
-        raise RuntimeError(f"step of {planned.wired.call.name!r} has no plan")
-    windows = tuple(states.get(t) for t in given.inputs)
-    out = step.run(At(runtime, given, local, windows, prepared))
-    return out if isinstance(out, Window) else ops.cast(out, given.dtype)
 
 
 def _deltas(x: np.ndarray, edits: Edits, sequence, start, edit) -> np.ndarray:

@@ -17,6 +17,7 @@ from typing import Any
 
 import keras
 import keras.src.backend
+import numpy as np
 from keras import tree
 from keras.src.backend.common.variables import AutocastScope
 from keras.src.models.functional import Functional
@@ -143,6 +144,33 @@ def _settings(layer: Any) -> tuple[Any, ...]:
     return tuple((k, v) for k, v in listed if all(isinstance(item, _PLAIN) for item in v))
 
 
+def _all_told(part: Any) -> list[Any]:
+    """What a layer or operation says of itself: its class, dtype and all public attributes, see :func:`_told`."""
+    if not _of_keras(type(part)) or isinstance(part, keras.layers.Lambda) or "call" in vars(part):
+        return [None]
+    public = {k: v for k, v in vars(part).items() if not k.startswith("_")}
+    policy = getattr(part, "dtype_policy", None)
+    names = (type(part), getattr(policy, "compute_dtype", None), getattr(policy, "variable_dtype", None))
+    return [(names, tuple(sorted(public))), *(_told(leaf) for leaf in tree.flatten(list(public.values())))]
+
+
+def _told(value: Any) -> Any:
+    """A number or text, or what it is of Keras's own; None for what does not say all about itself."""
+    if isinstance(value, np.generic | np.dtype | slice | type(Ellipsis)):
+        return (type(value), str(value))
+    if isinstance(value, (*_PLAIN, Ref)):
+        return (type(value), value)
+    if inspect.isroutine(value) or isinstance(value, type):
+        return (value,) if _of_keras(value) else None
+    if keras.ops.is_tensor(value) and not isinstance(value, keras.Variable):
+        return None
+    return (type(value),) if _of_keras(type(value)) else None
+
+
+def _of_keras(thing: Any) -> bool:
+    return str(getattr(thing, "__module__", "")).startswith("keras.")
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """A Keras model as a list of calls in execution order.
@@ -180,18 +208,18 @@ class Graph:
 
     @property
     def identity(self) -> tuple[Any, ...] | None:
-        """What tells whether another reading of a model gave the same; None where layers of a user's own take part.
+        """What tells whether another reading of a model gave the same; None where not all can be told.
 
-        Theirs may compute from anything, Keras's own only from weights and settings.
+        Keras's own layers compute from variables, settings and the arguments of their calls. What a user wrote, such as
+        a layer, an activation or an array among the arguments, may have changed in ways that do not show.
         """
-        layers = [part for call in self.calls for part in _parts(call.op)]
-        if self.traced or any(
-            not type(p).__module__.startswith("keras.") or isinstance(p, keras.layers.Lambda) for p in layers
-        ):
+        parts = [part for call in self.calls for part in _parts(call.op)]
+        arguments = [leaf for call in self.calls for leaf in tree.flatten((call.args, call.kwargs))]
+        told = [_told(leaf) for leaf in arguments] + [item for part in parts for item in _all_told(part)]
+        if self.traced or None in told:
             return None
         calls = tuple((id(c.op), c.name, c.inputs, c.outputs) for c in self.calls)
-        variables = tuple(id(v) for v in self.variables)
-        return (calls, variables, self.fingerprint(), tuple(_settings(part) for part in layers))
+        return (calls, tuple(id(v) for v in self.variables), tuple(told))
 
     @property
     def input_keys(self) -> tuple[str, ...] | None:

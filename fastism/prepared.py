@@ -1,7 +1,8 @@
-"""What is made from a model once, programs and plans and compiled functions, for all who ask for the same."""
+"""What is made from a model: programs, plans and compiled functions, once for all who ask for the same."""
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
@@ -16,9 +17,6 @@ from fastism.plan import make_plan, write_program
 from fastism.rules import RULES
 from fastism.rules.operations import register_operations
 
-#: For how many different requests what was made from one model is kept.
-KEPT = 8
-
 
 @dataclass(frozen=True)
 class Request:
@@ -26,7 +24,7 @@ class Request:
 
     Attributes:
         shapes: Of each input, without batch axis.
-        mutated: Number of the mutated input.
+        mutated: Id of the mutated input.
         width: Positions in an edit.
         stop: Names of layers from which on everything is computed whole.
         outputs: Which outputs are wanted; None for all.
@@ -43,11 +41,6 @@ class Request:
     batch_size: int | str = "auto"
     jit: bool | str = "auto"
     memory: int | str = "auto"
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """The same, to be looked up: a function by its identity."""
-        return (*(v if k != "reduce" else id(v) for k, v in vars(self).items()),)
 
 
 class Prepared:
@@ -83,13 +76,13 @@ class Prepared:
         return self.made_for == self.fingerprint()
 
 
-_SHARED: MutableMapping[Any, dict[Any, Prepared]] = weakref.WeakKeyDictionary()
+#: By model, what some `FastISM` of it still holds.
+_SHARED: MutableMapping[Any, MutableMapping[Any, Prepared]] = weakref.WeakKeyDictionary()
+_LOCK = threading.Lock()
 
 
 def prepare(model: Any, request: Request) -> Prepared:
-    """What is made from a model for a request: what there is already, while model, layers and rules are the same.
-
-    Models with layers of a user's own are prepared anew each time.
+    """What is made from a model for a request: what another `FastISM` has already, if that is sure to be the same.
 
     Args:
         model: A Keras 3 model.
@@ -100,17 +93,15 @@ def prepare(model: Any, request: Request) -> Prepared:
     """
     graph = read(model)
     identity = graph.identity
-    if identity is None:
+    if identity is None or request.reduce is not None:  # a user's own code may have changed
         return _made(graph, request)
     register_operations()  # else the table grows with the first plan
-    key = (request.key, identity, tuple(RULES.values()))
-    known = _SHARED.setdefault(model, {})
-    found = known.pop(key, None)
-    if found is None or not found.current:
-        found = _made(graph, request)
-    known[key] = found  # the last one used is the last to go
-    while len(known) > KEPT:
-        del known[next(iter(known))]
+    key = (request, identity, tuple(RULES.items()))
+    with _LOCK:
+        known = _SHARED.setdefault(model, weakref.WeakValueDictionary())
+        found = known.get(key)
+        if found is None or not found.current:
+            found = known[key] = _made(graph, request)
     return found
 
 

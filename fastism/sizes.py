@@ -82,7 +82,7 @@ def _step_bytes(plan: Plan, planned: Planned) -> int:
     if planned.state == WINDOW and step is not None and given is not None:
         channels = math.prod(given.shapes[0][1:]) or 1
         products = step.cost(given).per_input / channels * max(s.width for s in given.windows)
-        return int((1 + BESIDE) * size + 4 * products)
+        return int((1 + BESIDE) * size + _item(plan) * products)
     return (1 + BESIDE) * size
 
 
@@ -95,9 +95,14 @@ def largest_window(plan: Plan) -> int:
 def _state_bytes(plan: Plan, tensor: int) -> int:
     span = plan.spans.get(tensor)
     if span is not None:
-        return 4 * span.width * math.prod(plan.program.shapes[tensor][1:])
+        return _item(plan) * span.width * math.prod(plan.program.shapes[tensor][1:])
     return _bytes(plan, tensor) if tensor in plan.dense else 0
 
 
 def _bytes(plan: Plan, tensor: int) -> int:
-    return 4 * math.prod(plan.program.shapes[tensor])
+    return _item(plan) * math.prod(plan.program.shapes[tensor])
+
+
+def _item(plan: Plan) -> int:
+    """Bytes of a value: those of the largest dtype, and no less than 4, in which half precision is often computed."""
+    return 8 if any(t.dtype == "float64" for t in plan.graph.tensors) else 4

@@ -114,8 +114,8 @@ class Index:
         first, last = np.full(length, len(self.source)), np.full(length, -1)
         np.minimum.at(first, self.source[read], outputs[read])
         np.maximum.at(last, self.source[read], outputs[read])
-        self._outputs = _Ranges(first, last)
-        self._inputs = _Ranges(np.where(read, self.source, length), np.where(read, self.source, -1))
+        self._outputs = Ranges(first, last)
+        self._inputs = Ranges(np.where(read, self.source, length), np.where(read, self.source, -1))
 
     def forward(self, lo: Ints, hi: Ints) -> tuple[Ints, Ints]:
         """The outputs that read any input of ``[lo, hi)``, from the first to the last."""
@@ -126,7 +126,7 @@ class Index:
         return self._inputs.hull(lo, hi)
 
 
-class _Ranges:
+class Ranges:
     """Smallest ``first`` and largest ``last`` over intervals, by tables over stretches of 1, 2, 4, ..."""
 
     def __init__(self, first: Ints, last: Ints):
@@ -199,7 +199,8 @@ class Span:
 
 def edit_span(length: int, width: int) -> Span:
     """The span of the input itself, for an edit of ``width`` positions at each of ``length - width + 1`` starts."""
-    start = np.arange(length - width + 1, dtype=np.int32)  # half the memory, of which long sequences take much
+    # half the memory, of which long sequences take much; positions times channels still fit
+    start = np.arange(length - width + 1, dtype=np.int32 if length < 1 << 20 else np.int64)
     return Span(start, width, start, start + width, length)
 
 

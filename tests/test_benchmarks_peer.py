@@ -54,7 +54,7 @@ def test_a_failure_is_a_row(tmp_path, monkeypatch):
     monkeypatch.setattr(peer, "python_in", lambda *_: Path(sys.executable))
     output = tmp_path / "peer.json"
     outcome = CliRunner().invoke(peer.main, ["--models=bpnet", "--batches=1", f"--output={output}"])
-    assert outcome.exit_code == 0
+    assert outcome.exit_code == 1
     assert "| BPNet, 9 dilated layers | 1 | failed: no such package |" in outcome.output
     (result,) = json.loads(output.read_text())["results"]
     assert result["error"] == "no such package"

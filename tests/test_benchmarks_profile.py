@@ -73,7 +73,7 @@ def test_the_last_cut_gives_what_the_chunk_gives():
     with profile._calls(ism._engine, "_chunk_function") as chunks:
         ism.saturate(x)
     assert "_chunk_function" not in vars(ism._engine)
-    plan, shape, run, args = chunks[0]
+    (plan, shape, *_), run, args = chunks[0]
     parts = profile.cuts(ism._engine, plan, shape, args)
     (answer,) = (backend.to_numpy(a) for a in run(*args))
     last = [backend.to_numpy(a) for a in parts[-1][1]()]

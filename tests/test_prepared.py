@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 
 import keras
@@ -12,7 +13,7 @@ from designs import DESIGNS
 from keras import layers as L
 from oracle import share_of_effect
 
-from fastism import FastISM, prepared, register_rule, unregister_rule
+from fastism import FastISM, register_rule, unregister_rule
 from fastism.testing import randomize
 
 X = np.eye(4, dtype=keras.config.floatx())[np.random.default_rng(0).integers(0, 4, (2, 30))]
@@ -26,8 +27,8 @@ def model(*, layer=None, length: int | None = 30):
     return randomize(keras.Model(x, L.Dense(2)(L.GlobalAveragePooling1D()(y))))
 
 
-def engine(model, **options):
-    return FastISM(model, test_correctness=False, **options)._engine
+def fast(model, **options):
+    return FastISM(model, test_correctness=False, **options)
 
 
 def agrees(ism):
@@ -41,31 +42,31 @@ def agrees(ism):
 
 def test_two_instances_share_what_is_compiled():
     one = model()
-    first = engine(one)
-    assert engine(one) is first
-    assert engine(one, change_ranges=[(3, 4)]) is first
+    first = fast(one)
+    assert fast(one)._engine is first._engine
+    assert fast(one, change_ranges=[(3, 4)])._engine is first._engine
     others = ({"batch_size": 7}, {"jit": False}, {"memory": "1GB"}, {"change_ranges": [(0, 2)]})
     for options in (*others, {"reduce": keras.ops.abs}, {"early_stop_layers": "conv"}):
-        assert engine(one, **options) is not first
-    assert engine(model()) is not first
+        assert fast(one, **options)._engine is not first._engine
+    assert fast(model())._engine is not first._engine
 
 
 def test_a_changed_setting_is_another_model():
     one = model()
-    first = FastISM(one, test_correctness=False)
+    first = fast(one)
     assert agrees(first)
     one.get_layer("norm").epsilon = 0.5
-    again = FastISM(one, test_correctness=False)
+    again = fast(one)
     assert again._engine is not first._engine
     assert agrees(again)
 
 
 def test_changed_weights_are_not():
     one = model()
-    first = FastISM(one, test_correctness=False)
+    first = fast(one)
     first.saturate(X)
     randomize(one, seed=5)
-    again = FastISM(one, test_correctness=False)
+    again = fast(one)
     assert again._engine is first._engine
     assert agrees(again)
 
@@ -93,28 +94,130 @@ def test_another_rule_makes_another_plan():
             return keras.ops.tanh(x)
 
     one = model(layer=L.Activation(keras.ops.tanh))
-    first = engine(one)
+    first = fast(one)
     register_rule(Own, pointwise=True)
     try:
-        assert engine(one) is not first
+        assert fast(one)._engine is not first._engine
     finally:
         unregister_rule(Own)
-    assert engine(one) is first
+    assert fast(one)._engine is first._engine
 
 
-def test_few_requests_are_kept_for_a_model():
-    one = model(length=None)
-    ism = FastISM(one)
-    for n in range(20, 20 + 2 * prepared.KEPT):
-        ism.explain(length=n)
-    assert len(prepared._SHARED[one]) == prepared.KEPT
+def wrapped():
+    x = keras.Input((30, 4))
+    y = L.TimeDistributed(L.Dense(5, activation="tanh"), name="wrapped")(x)
+    y = L.Bidirectional(L.LSTM(3), name="both")(y)
+    return randomize(keras.Model(x, L.Dense(2)(y)))
 
 
-@pytest.mark.parametrize("name", ["small_basset", *list(DESIGNS)[:6]])
+def set_inside(model):
+    model.get_layer("wrapped").layer.activation = keras.activations.relu
+
+
+def set_deep_inside(model):
+    for side in (model.get_layer("both").forward_layer, model.get_layer("both").backward_layer):
+        side.cell.activation = keras.activations.sigmoid
+
+
+@pytest.mark.parametrize("change", [set_inside, set_deep_inside])
+def test_activations_of_layers_inside_layers(change):
+    one = wrapped()
+    first = fast(one)
+    assert agrees(first)
+    change(one)
+    assert agrees(fast(one))
+
+
+@pytest.mark.parametrize("number", [np.float32(0.7), 0.7, np.float64(0.7)])
+def test_a_setting_of_any_kind_of_number(number):
+    one = model()
+    first = fast(one)
+    assert agrees(first)
+    one.get_layer("norm").epsilon = number
+    assert agrees(fast(one))
+
+
+def test_a_call_that_was_replaced():
+    one = model()
+    first = fast(one)
+    first.saturate(X[:1])
+    conv = one.get_layer("conv")
+    conv.call = lambda x, old=conv.call: keras.ops.tanh(old(x))
+    assert agrees(fast(one))
+
+
+def test_an_activation_of_a_users_own_and_what_it_reads():
+    size = [1.0]
+    one = model(layer=L.Activation(lambda x: keras.ops.tanh(x * size[0]), name="own"))
+    first = fast(one)
+    assert agrees(first)
+    size[0] = 3.0
+    assert agrees(fast(one))
+
+
+def test_arrays_among_the_arguments_of_an_operation():
+    factor = np.linspace(0.5, 2, 6).astype(keras.config.floatx())
+    x = keras.Input((30, 4))
+    y = L.Conv1D(6, 5, activation="relu")(x) * factor
+    one = randomize(keras.Model(x, L.Dense(2)(L.GlobalAveragePooling1D()(y))))
+    first = fast(one)
+    assert agrees(first)
+    factor[:3] = -7
+    assert agrees(fast(one))
+
+
+def test_what_reduce_reads():
+    task = 0
+
+    def pick(outputs):
+        return outputs[:, task]
+
+    one = model()
+    whole = fast(one).saturate(X).mutant
+    kept = []
+    for task in (0, 1):
+        kept.append(fast(one, reduce=pick))
+        np.testing.assert_allclose(kept[-1].saturate(X).mutant, whole[..., task], rtol=1e-4, atol=1e-6)
+
+
+def test_it_goes_with_the_last_that_uses_it():
+    one = model()
+    first, second = (fast(one) for _ in range(2))
+    seen = weakref.ref(first._engine)
+    del first
+    gc.collect()
+    assert seen() is second._engine
+    del second
+    gc.collect()
+    assert seen() is None
+
+
+def test_two_threads_and_one_model():
+    one, answers, problems = model(), {}, []
+    want = fast(one).saturate(X).mutant
+
+    def work(i):
+        try:
+            ism = fast(one)
+            answers[i] = [ism.saturate(X).mutant for _ in range(4)]
+        except Exception as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not problems
+    for mutant in (m for each in answers.values() for m in each):
+        np.testing.assert_allclose(mutant, want, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["plain", *list(DESIGNS)[:6]])
 def test_a_model_that_is_let_go_goes(name):
-    one = model() if name == "small_basset" else DESIGNS[name].build()
-    ism = FastISM(one, test_correctness=False)
-    ism.explain()
+    one = model() if name == "plain" else DESIGNS[name].build()
+    ism = fast(one)
+    ism.saturate(X[:1]) if name == "plain" else ism.explain()
     seen = weakref.ref(one)
     del one, ism
     gc.collect()

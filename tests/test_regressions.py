@@ -371,3 +371,11 @@ def test_a_model_of_ones_own_that_takes_a_dictionary():
     np.testing.assert_allclose(fast(given), naive(given), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(fast([*given["more"], x]), naive(given), rtol=1e-4, atol=1e-5)
     assert fast.test_correctness(batch_size=2)
+
+
+@pytest.mark.parametrize("batch_size", [60, 200, 300])
+def test_windows_that_do_not_follow_the_order_of_the_edits(batch_size):
+    """Rolled positions before a dense layer over all of them: a chunk's windows lie at both ends."""
+    x = keras.Input((200, 4))
+    model = keras.Model(x, L.Dense(2)(L.Flatten()(ops.roll(x, 100, axis=1))))
+    matches(model, one_hot(1, 200), batch_size=batch_size)

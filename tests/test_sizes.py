@@ -104,11 +104,18 @@ def test_chunks_are_halved_where_memory_runs_out_and_nothing_is_done_twice():
     assert ism.explain().chunk <= 18, "the next call begins with what fitted"
 
 
-def test_where_not_even_one_group_fits():
-    ism = FastISM(model(), test_correctness=False, jit=JIT)
+@pytest.mark.parametrize("batch_size", ["auto", 40])
+@pytest.mark.parametrize("outputs", [2, 3])  # an axis as long as there are mutants in a group
+def test_where_not_even_one_group_fits(outputs, batch_size):
+    x = keras.Input((101, 4))
+    y = L.Conv1D(5, 3, activation="relu")(x)
+    one = randomize(keras.Model(x, L.Dense(outputs)(L.Flatten()(y))))
+    ism = FastISM(one, test_correctness=False, jit=JIT, batch_size=batch_size)
     ism._engine._chunk_function = failing(ism._engine._chunk_function, 0)
     with pytest.raises(MemoryError, match=r"3 mutants does not fit into memory \(the budget is"):
         ism.saturate(one_hot(1, 101))
+    with pytest.raises(MemoryError, match=r"1 mutants does not fit into memory \(the budget is"):
+        ism(one_hot(1, 101))
 
 
 def test_fewer_sequences_where_references_do_not_fit():
@@ -118,11 +125,14 @@ def test_fewer_sequences_where_references_do_not_fit():
     engine, tried = ism._engine, []
     real = engine._reference_function
 
-    def reference(plan, shape):
-        tried.append(shape.sequences)
-        if shape.sequences > 2:
-            return lambda *_: (_ for _ in ()).throw(MemoryError)
-        return real(plan, shape)
+    def reference(width):
+        def run(inputs):
+            tried.append(len(inputs[0]))
+            if len(inputs[0]) > 2:
+                raise MemoryError
+            return real(width)(inputs)
+
+        return run
 
     engine._reference_function = reference
     got = ism.saturate(x)

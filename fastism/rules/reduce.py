@@ -27,7 +27,7 @@ from fastism.rules.step import (
     Tensor,
     only,
 )
-from fastism.window import Span
+from fastism.window import Ranges, Span
 
 FAMILY = "reduction"
 
@@ -81,9 +81,9 @@ class Rows(Reduce):
 
 def chunk_width(span: Span, reach: int) -> int:
     """Positions that hold the windows of all edits that begin within ``reach`` of one another."""
-    start = span.start
-    later = start[np.minimum(np.arange(len(start)) + reach, len(start) - 1)]
-    wide = int(np.abs(later - start).max()) + span.width
+    start, places = span.start, np.arange(len(span.start))
+    first, end = Ranges(start, start).hull(places, places + reach + 1)  # windows need not follow the edits' order
+    wide = int((end - 1 - first).max()) + span.width
     unit = int(np.gcd.reduce([*start.tolist(), span.width, span.length])) or 1
     wide = -(-wide // unit) * unit
     return span.length if 4 * wide > 3 * span.length else wide

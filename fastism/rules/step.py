@@ -36,7 +36,7 @@ class Given:
         spans: Span of each input; None where the input is the reference's.
         native: ``"delta"`` or ``"value"``, the form each window comes in; None where it is the reference's.
         align: ``(stride, pad)`` of a strided layer that reads the output next, or None.
-        reach: Largest distance of the edit starts in one chunk.
+        reach: Largest distance of the edit starts in one chunk; the input's length in ``place``, before there is one.
         need: ``(start, end)`` of the output positions that anything reads.
     """
 
