@@ -6,6 +6,7 @@ how a function is compiled, how weights reach a compiled function, and how a ten
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -140,8 +141,23 @@ def with_autograph(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def is_asynchronous() -> bool:
-    """Whether compiled functions return before their results are there: on JAX, and on a GPU."""
-    return name() == "jax" or free_device_memory() is not None
+    """Whether functions return before their results are there: on JAX, and on a GPU."""
+    return name() == "jax" or on_gpu()
+
+
+def on_gpu() -> bool:
+    """Whether the backend computes on a GPU."""
+    if name() == "torch":
+        import torch
+
+        return torch.cuda.is_available()
+    if name() == "jax":
+        import jax
+
+        return jax.devices()[0].platform != "cpu"
+    import tensorflow as tf
+
+    return bool(tf.config.get_visible_devices("GPU"))
 
 
 #: Multiply-accumulates from which torch's products on a CPU are worth the detour that `matmul` takes.
@@ -198,29 +214,27 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_device_memory() -> int | None:
-    """Bytes that are free on the GPU in use; None on a CPU."""
-    backend = name()
-    if backend == "torch":
+    """Bytes that are free on the GPU in use; None on a CPU, and where the device does not say."""
+    if not on_gpu():
+        return None
+    if name() == "torch":
         import torch
 
-        return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else None
-    if backend == "jax":
+        return int(torch.cuda.mem_get_info()[0])
+    if name() == "jax":
         import jax
 
-        device = jax.devices()[0]
-        stats = device.memory_stats() if device.platform != "cpu" else None
+        stats = jax.devices()[0].memory_stats()
         return int(stats["bytes_limit"] - stats["bytes_in_use"]) if stats else None
-    if backend == "tensorflow":
-        import tensorflow as tf
+    import tensorflow as tf
 
-        gpus = tf.config.list_physical_devices("GPU")
-        if not gpus:
-            return None
-        from tensorflow.python.client import device_lib  # the only place where TensorFlow says how much it may take
+    held = tf.config.experimental.get_memory_info("GPU:0")["current"]
+    return max(_tensorflow_limit() - int(held), 1 << 30)
 
-        limits = [d.memory_limit for d in device_lib.list_local_devices() if d.device_type == "GPU"]
-        if not limits:  # hidden from this process
-            return None
-        held = tf.config.experimental.get_memory_info("GPU:0")["current"]
-        return max(int(limits[0]) - int(held), 1 << 30)
-    return None
+
+@functools.cache
+def _tensorflow_limit() -> int:
+    """Bytes that TensorFlow may take of the first GPU."""
+    from tensorflow.python.client import device_lib  # the only place where it says so
+
+    return next(int(d.memory_limit) for d in device_lib.list_local_devices() if d.device_type == "GPU")

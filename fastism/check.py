@@ -212,7 +212,8 @@ def _close(fast: np.ndarray, naive: np.ndarray, reference: np.ndarray, graph: Gr
 
 def _tolerance(graph: Graph, output: np.ndarray) -> tuple[float, float]:
     """Shares of the effect and of the size that are rounding."""
-    half = any("float16" in t.dtype for t in graph.tensors)
+    kinds = [t.dtype for t in graph.tensors] + [str(getattr(c.op, "compute_dtype", "")) for c in graph.calls]
+    half = any("float16" in kind for kind in kinds)
     return HALF if half else TOLERANCE.get(str(output.dtype), HALF)
 
 

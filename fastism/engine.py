@@ -178,6 +178,7 @@ class Engine:
                     sent = self._sent(batch, shape, begin, wanted)
                 except Exception as error:
                     self._back_off(shape, error)
+                    shapes.clear()
                 else:
                     begin += shape.groups
             for chunk in [pending] if ahead else [sent]:
@@ -187,6 +188,7 @@ class Engine:
                     done = self._received(batch, chunk)
                 except Exception as error:
                     self._back_off(chunk.shape, error)
+                    shapes.clear()
                     begin, sent = chunk.begin, None
                     break
                 now = time.perf_counter()
@@ -287,7 +289,7 @@ class Engine:
         plan = self.plan(width)
         most = max(1, min(int(sizes.CHUNK_SHARE * self.memory) // sizes.variant_bytes(plan), MOST_VARIANTS))
         start = most
-        if backend.free_device_memory() is None:
+        if not backend.on_gpu():
             # op by op, small chunks lose more in calls than they gain in cache; JAX asks for all its memory at once
             cache = sizes.CHUNK_BYTES * (2 if self.mode == backend.EAGER else 1)
             start = max(cache // sizes.largest_window(plan), 12 if backend.name() == "jax" else 24)

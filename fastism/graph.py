@@ -53,8 +53,10 @@ class Tensor:
     unbatched: tuple[int | None, ...] | None = None
 
 
+#: Attributes that change by use, not by a user's will.
+_CHANGING = ("built", "training", "compiled", "stop_training")
 #: Types of settings that say all about themselves.
-_PLAIN = (int, float, str, bool, type(None))
+_PLAIN = (int, float, str, bool, type(None), np.generic)
 
 
 @dataclass(frozen=True)
@@ -138,10 +140,21 @@ def _parts(op: Any) -> list[Any]:
 
 
 def _settings(layer: Any) -> tuple[Any, ...]:
-    """Public attributes that are numbers, texts, or sequences of such, by name."""
-    public = ((k, v) for k, v in sorted(vars(layer).items()) if not k.startswith("_"))
-    listed = ((k, tuple(v) if isinstance(v, list | tuple) else (v,)) for k, v in public)
-    return tuple((k, v) for k, v in listed if all(isinstance(item, _PLAIN) for item in v))
+    """Attributes that users may set: numbers, texts, functions and sequences of such; and a ``call`` of its own."""
+    found: list[Any] = []
+    for name, value in sorted(vars(layer).items()):
+        if not name.startswith("_") and name not in _CHANGING:
+            leaves = tree.flatten(value) if isinstance(value, list | tuple) else [value]
+            if all(isinstance(leaf, _PLAIN) or callable(leaf) for leaf in leaves):
+                found.append((name, *leaves))
+    hidden = ("pool_mode", "lora_enabled", "quantization_mode")
+    policy = getattr(getattr(layer, "dtype_policy", None), "name", None)
+    return (*found, *(getattr(layer, name, None) for name in hidden), policy)
+
+
+def layers_of(model: Any) -> tuple[Any, ...]:
+    """All layers of a model, those inside others too: a Sequential one may come to have others."""
+    return tuple(_parts(model))
 
 
 def _all_told(part: Any) -> list[Any]:
@@ -202,9 +215,8 @@ class Graph:
 
     def fingerprint(self) -> tuple[Any, ...]:
         """What users may set on a layer after its call was read, and which decides how it is computed."""
-        settings = ("activation", "lora_enabled", "quantization_mode", "pool_mode")
-        given = tuple(id(getattr(call.op, name, None)) for call in self.calls for name in settings)
-        return (*given, *(item for layer in self.traced for item in _settings(layer)))
+        layers = {id(p): p for layer in (*(c.op for c in self.calls), *self.traced) for p in _parts(layer)}
+        return tuple(_settings(layer) for layer in layers.values())
 
     @property
     def identity(self) -> tuple[Any, ...] | None:

@@ -17,7 +17,7 @@ from fastism.draw import plot_graph, plot_plan
 from fastism.engine import Engine
 from fastism.errors import ModelError, UnsupportedLayerError
 from fastism.explain import Explanation, explain
-from fastism.graph import Graph
+from fastism.graph import Graph, layers_of
 from fastism.inside import read
 from fastism.mutations import Edits, replacements, substitutions
 from fastism.naive import Saturation
@@ -153,7 +153,7 @@ class FastISM:
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what is made from the model, and compiled, which is made again for a copy."""
-        return {k: v for k, v in vars(self).items() if k not in ("_converted", "_graph", "_prepared")}
+        return {k: v for k, v in vars(self).items() if k not in ("_converted", "_graph", "_layers", "_prepared")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -162,6 +162,7 @@ class FastISM:
     def _read(self) -> None:
         """Read the model's graph; a Keras 2 model is converted first."""
         self._converted = keras2.convert(self.model) if keras2.is_keras2(self.model) else None
+        self._layers = layers_of(self.model)
         self._graph = read(self._keras3)
         self._prepared: dict[tuple[tuple[int | None, ...], ...], Prepared] = {}
 
@@ -331,8 +332,9 @@ class FastISM:
 
     def _at(self, graph: Graph, arrays: Sequence[np.ndarray] = (), *, length: int | None = None) -> Prepared:
         """What is made for inputs of these lengths, made once and again where a layer was changed."""
-        if self._converted is not None and not self._converted.sync():
+        if (self._converted is not None and not self._converted.sync()) or self._layers != layers_of(self.model):
             self._read()
+            graph = self._graph
         shapes = [graph.shape(t) for t in graph.inputs]
         if arrays:
             shapes = [tuple(a.shape[1:]) for a in arrays]

@@ -55,9 +55,10 @@ def test_a_changed_setting_is_another_model():
     one = model()
     first = fast(one)
     assert agrees(first)
+    before = first._engine
     one.get_layer("norm").epsilon = 0.5
     again = fast(one)
-    assert again._engine is not first._engine
+    assert again._engine is not before
     assert agrees(again)
 
 
@@ -211,6 +212,50 @@ def test_two_threads_and_one_model():
     assert not problems
     for mutant in (m for each in answers.values() for m in each):
         np.testing.assert_allclose(mutant, want, rtol=1e-4, atol=1e-6)
+
+
+CHANGES = {
+    "dilation": (lambda: L.Conv1D(6, 3, padding="same", name="own"), {"dilation_rate": (2,)}),
+    "padding": (lambda: L.Conv1D(6, 3, padding="same", name="own"), {"padding": "causal"}),
+    "axis": (lambda: L.UnitNormalization(name="own"), {"axis": 1}),
+    "function": (lambda: L.Lambda(lambda y: y * 2, name="own"), {"function": keras.ops.tanh}),
+    "call": (lambda: L.Dense(6, name="own"), {"call": lambda y, training=None: keras.ops.tanh(y)}),
+    "slope": (lambda: L.LeakyReLU(name="own"), {"negative_slope": 0.9}),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_a_layer_that_changes_under_a_fastism(kind):
+    make, change = CHANGES[kind]
+    one = model(layer=make())
+    ism = fast(one)
+    assert agrees(ism)
+    for name, value in change.items():
+        setattr(one.get_layer("own"), name, value)
+    assert agrees(ism)
+
+
+def test_a_sequential_that_gets_other_layers():
+    layers = [keras.Input((30, 4)), L.Conv1D(8, 5, activation="relu"), L.GlobalMaxPooling1D(), L.Dense(2)]
+    one = randomize(keras.Sequential(layers))
+    ism = fast(one)
+    assert agrees(ism)
+    one.pop()
+    assert agrees(ism)
+    one.add(L.Dense(3, activation="tanh"))
+    assert agrees(ism)
+
+
+def test_using_a_model_is_no_change():
+    one = model()
+    ism = fast(one)
+    ism.saturate(X)
+    before = ism._engine
+    one.predict(X, verbose=0)
+    one.compile(loss="mse")
+    one.fit(X, np.zeros((2, 2)), verbose=0)
+    assert ism._engine is before
+    assert agrees(ism)
 
 
 @pytest.mark.parametrize("name", ["plain", *list(DESIGNS)[:6]])

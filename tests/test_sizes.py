@@ -104,7 +104,7 @@ def test_chunks_are_halved_where_memory_runs_out_and_nothing_is_done_twice():
     assert ism.explain().chunk <= 18, "the next call begins with what fitted"
 
 
-@pytest.mark.parametrize("batch_size", ["auto", 40])
+@pytest.mark.parametrize("batch_size", ["auto", 40, 4, 1])
 @pytest.mark.parametrize("outputs", [2, 3])  # an axis as long as there are mutants in a group
 def test_where_not_even_one_group_fits(outputs, batch_size):
     x = keras.Input((101, 4))
