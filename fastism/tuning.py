@@ -15,8 +15,9 @@ class Tuner:
     """Proposes a size for every next chunk, and is told what it took.
 
     It begins with one size, then tries half of the best and twice the best as long as that is better. A new size costs
-    compiling, so it is tried only when the work done so far, or the work left, is long enough to earn that back. Sizes
-    and work are counted in the same unit, groups of variants.
+    compiling, so it is tried only when the work done so far, or the work left, is long enough to earn that back. It
+    takes turns with the best so far, so that a busy moment hits both alike. Sizes and work are counted in the same
+    unit, groups of variants.
 
     Args:
         start: Size of the first chunks.
@@ -39,7 +40,11 @@ class Tuner:
         with self._lock:
             if self._trial is None and len(self._times[self.best]) >= SAMPLES:
                 self._trial = self._next(left)
-            return self.best if self._trial is None else self._trial
+                if self._trial is not None:
+                    self._times[self.best].clear()
+            if self._trial is None or len(self._times[self._trial]) > len(self._times[self.best]):
+                return self.best
+            return self._trial
 
     def note(self, size: int, seconds: float, *, fresh: bool = False) -> None:
         """A chunk of a size took some time; if it was ``fresh``, with compiling."""
@@ -50,9 +55,10 @@ class Tuner:
                 return
             if len(self._times[size]) < SAMPLES:
                 self._times[size].append(seconds / size)
-            if size == self._trial and len(self._times[size]) >= SAMPLES:
-                if self._rate(size) < (1 - HOPE / 2) * self._rate(self.best):
-                    self.best = size
+            trial, best = self._trial, self.best
+            if trial is not None and min(len(self._times[trial]), len(self._times[best])) >= SAMPLES:
+                if self._rate(trial) < (1 - HOPE / 2) * self._rate(best):
+                    self.best = trial
                 self._trial = None
 
     def limit(self, most: int) -> None:
@@ -66,7 +72,7 @@ class Tuner:
         known = [s for s, times in self._times.items() if len(times) >= SAMPLES]
         sizes = (max(self.best // 2, self.least), min(self.best * 2, self.most))
         size = next((s for s in sizes if not any(0.75 < s / k < 1.5 for k in known)), None)
-        if size is None or left <= (SAMPLES + 1) * size:
+        if size is None or left <= SAMPLES * (size + self.best):
             return None
         return size if HOPE * max(self._spent, self._rate(self.best) * left) > self._compiling else None
 

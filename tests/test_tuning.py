@@ -44,6 +44,12 @@ def test_little_better_is_not_better():
     assert settle(lambda size: 1 + 0.02 * np.log2(size), start=48)[-1] == 48
 
 
+def test_a_busy_moment_hits_both_alike():
+    """The machine is half as fast for the first chunks: what is tried later is no better for that."""
+    count = itertools.count()
+    assert settle(lambda size: 2.0 if next(count) < SAMPLES + 1 else 1.0, start=48)[-1] == 48
+
+
 def test_a_new_size_is_tried_only_when_compiling_pays():
     patient = settle(lambda size: 0.001 * size, start=24, compiling=100.0, left=200, chunks=3 * SAMPLES)
     assert set(patient) == {24}
