@@ -292,7 +292,8 @@ class Engine:
         if not backend.on_gpu():
             # op by op, small chunks lose more in calls than they gain in cache; JAX asks for all its memory at once
             cache = sizes.CHUNK_BYTES * (2 if self.mode == backend.EAGER else 1)
-            start = max(cache // sizes.largest_window(plan), 12 if backend.name() == "jax" else 24)
+            least = max(12 if backend.name() == "jax" else 24, sizes.worth_sharing(plan))
+            start = max(cache // sizes.largest_window(plan), least)
         return min(start, most), min(LEAST_VARIANTS, most), most
 
     @property

@@ -80,9 +80,7 @@ def _step_bytes(plan: Plan, planned: Planned) -> int:
     size += sum(_state_bytes(plan, t) for t in wired.outputs)
     given, step = planned.given, wired.step
     if planned.state == WINDOW and step is not None and given is not None:
-        channels = math.prod(given.shapes[0][1:]) or 1
-        products = step.cost(given).per_input / channels * max(s.width for s in given.windows)
-        return int((1 + BESIDE) * size + _item(plan) * products)
+        return int((1 + BESIDE) * size + _item(plan) * step.between(given))
     return (1 + BESIDE) * size
 
 
@@ -90,6 +88,14 @@ def largest_window(plan: Plan) -> int:
     """Bytes of a mutant's largest tensor."""
     outputs = [t for s in plan.steps for t in s.wired.outputs]
     return max((_state_bytes(plan, t) for t in outputs if t in plan.reached), default=4)
+
+
+def worth_sharing(plan: Plan) -> int:
+    """Variants from which on weights that a chunk reads once take less than what is written for each variant."""
+    known = ((s.wired.step, s.given) for s in plan.steps if s.state == WINDOW)
+    shared = sum(step.shared(given) for step, given in known if step is not None and given is not None)
+    each = sum(_state_bytes(plan, t) for s in plan.steps for t in s.wired.outputs)
+    return int(_item(plan) * shared / max(each, 1))
 
 
 def _state_bytes(plan: Plan, tensor: int) -> int:

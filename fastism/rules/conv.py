@@ -129,6 +129,10 @@ class Convolve(Step):
     def readers(self, given: Given) -> Ints | None:
         return self.slide.readers(given.shapes[0][0], given.need or (0, given.out_shape[0]))
 
+    def between(self, given: Given) -> float:
+        cin = math.prod(given.shapes[0][1:])
+        return self.cost(given).per_input / cin * only(given.spans).width
+
 
 class Depthwise(Step):
     """A convolution of each channel by itself, without its activation.
@@ -238,6 +242,9 @@ class ConvolveTransposed(Step):
 
     def readers(self, given: Given) -> Ints | None:
         return self.way.readers(given.shapes[0][0], given.need or (0, given.out_shape[0]))
+
+    def between(self, given: Given) -> float:
+        return self.cost(given).per_input / channels(given.shapes[0]) * only(given.spans).width
 
 
 class Matmul(Step):

@@ -78,6 +78,9 @@ class Rows(Reduce):
         each = float(given.out_shape[-1])
         return Cost(each * given.shapes[0][0], each * given.shapes[0][0], each)
 
+    def shared(self, given: Given) -> float:
+        return float(only(given.spans).width * given.out_shape[-1])
+
 
 def chunk_width(span: Span, reach: int) -> int:
     """Positions that hold the windows of all edits that begin within ``reach`` of one another."""

@@ -163,6 +163,14 @@ class Step:
         """(S,) multiply-accumulates for every place of the edit, where they are no multiple of what changes."""
         return None
 
+    def between(self, given: Given) -> float:
+        """Values of a variant that lie in memory between a product and the sum of what it gave."""
+        return 0.0
+
+    def shared(self, given: Given) -> float:
+        """Values of its weights that a chunk reads however few variants it holds, where they are many."""
+        return 0.0
+
     def readers(self, given: Given) -> Ints | None:
         """(L,) how many outputs that anything needs read each input position, where that is known.
 
