@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 
-#: Share of the time that another size can be hoped to save; a size that saves less than half of it is not taken.
-HOPE = 0.2
+#: Share of the time that another size can be hoped to save, and that it must save to be taken.
+HOPE = 0.1
 #: Chunks of each size that are timed.
 SAMPLES = 5
 
@@ -49,15 +49,15 @@ class Tuner:
     def note(self, size: int, seconds: float, *, fresh: bool = False) -> None:
         """A chunk of a size took some time; if it was ``fresh``, with compiling."""
         with self._lock:
-            self._spent += seconds
             if fresh:
                 self._compiling = max(self._compiling, seconds)
                 return
+            self._spent += seconds
             if len(self._times[size]) < SAMPLES:
                 self._times[size].append(seconds / size)
             trial, best = self._trial, self.best
             if trial is not None and min(len(self._times[trial]), len(self._times[best])) >= SAMPLES:
-                if self._rate(trial) < (1 - HOPE / 2) * self._rate(best):
+                if self._rate(trial) < (1 - HOPE) * self._rate(best):
                     self.best = trial
                 self._trial = None
 

@@ -55,7 +55,7 @@ def test_a_new_size_is_tried_only_when_compiling_pays():
     assert set(patient) == {24}
     long_work = settle(lambda size: 0.001 * size, start=24, compiling=100.0, left=10**6, chunks=3 * SAMPLES)
     assert 12 in long_work
-    much_done = settle(lambda size: 0.001 * size, start=24, compiling=100.0, left=200, chunks=1000)
+    much_done = settle(lambda size: 0.001 * size, start=24, compiling=100.0, left=200, chunks=3000)
     assert 12 in much_done
 
 
