@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from fastism import backend, sizes
-from fastism.functions import chunk_function, reference_function
+from fastism.functions import chunk_function, reference_function, whole_function
 from fastism.mutations import Edits, Groups, group
 from fastism.plan import Plan, Program, make_plan
 from fastism.tuning import Tuner
@@ -21,6 +22,8 @@ Tensor = Any
 
 #: Variants in a chunk: at most, and the fewest that are tried where any number may be chosen.
 MOST_VARIANTS, LEAST_VARIANTS = 2048, 6
+#: Sequences that are predicted whole at once, at most.
+MOST_WHOLE = 64
 #: Chunks that TensorFlow runs op by op sooner than it compiles them.
 FEW = 4
 
@@ -157,6 +160,34 @@ class Engine:
             if len(part):
                 self._run_batch(_Batch(taken, part, group(part), cache, out, compact), progress)
             first = end
+
+    def predict(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The outputs (N, *output) for sequences as they are, computed whole.
+
+        Args:
+            inputs: One array (N, ...) for each of the model's inputs.
+        """
+        n, first, found = len(inputs[0]), 0, []
+        most = max(1, int(sizes.CHUNK_SHARE * self.memory) // sizes.whole_bytes(self.program))
+        count = min(_power_of_two_above(n), _power_of_two_above(min(most, MOST_WHOLE) + 1) // 2)
+        while first < n:
+            end = min(first + count, n)
+            tensors = [
+                ops.convert_to_tensor(_padded(x[first:end], count), dtype=d)
+                for x, d in zip(inputs, self._dtypes(), strict=True)
+            ]
+            try:
+                outputs = [backend.to_numpy(o)[: end - first] for o in self._whole(tensors)]
+            except Exception as error:
+                if not backend.is_out_of_memory(error):
+                    raise
+                if count == 1:
+                    raise MemoryError(_too_large("Predicting one sequence", self.memory)) from error
+                count //= 2
+                continue
+            found.append(outputs)
+            first = end
+        return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
     def _cached(self, inputs: Sequence[np.ndarray], width: int) -> tuple[Any, Any]:
         """(cache, reference outputs) of a batch of sequences."""
@@ -313,6 +344,14 @@ class Engine:
             else:
                 self._references[width] = backend.compile_function(fn, graph.variables, self.mode)
         return self._references[width]
+
+    @functools.cached_property
+    def _whole(self) -> Callable[..., Any]:
+        """The model's outputs for any number of sequences."""
+        fn, graph = whole_function(self.program), self.program.graph
+        if backend.name() == "tensorflow":
+            return backend.any_batch(fn, [graph.shape(t) for t in graph.inputs], self._dtypes())
+        return backend.compile_function(fn, graph.variables, self.mode)
 
     def _chunk_function(self, plan: Plan, shape: Shape, chunks: int) -> Callable[..., Any]:
         """What runs the next ``chunks`` chunks of a shape: compiled, unless there are and were few on TensorFlow."""

@@ -54,6 +54,19 @@ def reference_function(plan: Plan, taps: Collection[int] | None = None) -> Calla
     return reference
 
 
+def whole_function(program: Program) -> Callable[..., Any]:
+    """A function of the model's inputs: its outputs, and nothing else."""
+
+    def predicted(inputs):
+        values = dict(zip(program.graph.inputs, inputs, strict=True))
+        for wired in program.steps:
+            found = evaluate(wired, program, values.__getitem__)
+            values.update((t, backend.with_shape(value, program.shapes[t])) for t, value in found.items())
+        return [_every_row(values[t], inputs[0]) for t in program.outputs]
+
+    return predicted
+
+
 def _every_row(value: Tensor, like: Tensor) -> Tensor:
     """A value that a layer made without a batch axis of its own, repeated for every sequence."""
     if value.shape[0] != 1 or like.shape[0] == 1:

@@ -11,6 +11,7 @@ from keras import ops, tree
 
 from fastism.errors import ModelError
 from fastism.graph import Graph
+from fastism.sequences import one_hot
 
 
 def check_input_index(graph: Graph, index: Any) -> int:
@@ -387,6 +388,74 @@ def read_replacement(replacement: Any, width: int, alphabet: int, dtype: Any) ->
     if not np.isfinite(cast).all():
         raise ValueError(f"replace_with has values that the model's input dtype {cast.dtype} cannot hold; {accepted}.")
     return cast
+
+
+def read_contents(content: Any, alphabet: int, dtype: Any) -> np.ndarray:
+    """Letters to write, as (K, W, alphabet).
+
+    Args:
+        content: (W, A), (K, W, A), a text, or a sequence of K texts of one length.
+        alphabet: A.
+        dtype: Of the mutated input.
+
+    Raises:
+        ValueError: If the shape does not fit, a letter is unknown, or values are not finite.
+        TypeError: If it is neither numeric nor text.
+    """
+    accepted = f"numbers of shape (width, {alphabet}) or (number, width, {alphabet}), or texts of one length,"
+    texts = [content] if isinstance(content, str) else content
+    if isinstance(texts, list | tuple) and texts and all(isinstance(t, str) for t in texts):
+        if alphabet != 4:
+            raise ValueError(
+                f"content is a text, but the alphabet has {alphabet} letters; {accepted} are accepted, texts for four "
+                "letters only."
+            )
+        if len({len(t) for t in texts}) != 1 or not texts[0]:
+            lengths = sorted({len(t) for t in texts})
+            raise ValueError(f"content has texts of {lengths} letters; {accepted} are accepted.")
+        value = np.stack([one_hot(t, dtype=dtype) for t in texts])
+    else:
+        value = _to_array(content, "content")
+    value = value[None] if value.ndim == 2 else value
+    if value.ndim != 3 or value.shape[2] != alphabet or 0 in value.shape:
+        raise ValueError(f"content has shape {np.shape(content)}; {accepted} are accepted.")
+    if not np.isfinite(value.astype(dtype)).all():
+        raise ValueError(f"content holds values that are not finite; {accepted} are accepted.")
+    return value.astype(dtype)
+
+
+def read_shares(shares: Any, alphabet: int) -> np.ndarray:
+    """How likely each letter is, adding up to 1; equally likely by default.
+
+    Raises:
+        ValueError: If these are not as many numbers that are not negative, and not all zero.
+    """
+    if shares is None:
+        return np.full(alphabet, 1 / alphabet)
+    value = _to_array(shares, "probabilities").astype("float64")
+    if value.shape != (alphabet,) or not np.isfinite(value).all() or (value < 0).any() or not value.sum() > 0:
+        raise ValueError(f"probabilities are {_short(shares)}; {alphabet} numbers that are not negative are accepted.")
+    return value / value.sum()
+
+
+def read_flank(flank: Any, sequences: np.ndarray, missing: int) -> np.ndarray | None:
+    """The letters beside each sequence (N, F, A), with F at least ``missing``; None for zeros.
+
+    Raises:
+        ValueError: If the shape does not fit, or values are not finite.
+    """
+    if flank is None:
+        return None
+    n, _, alphabet = sequences.shape
+    value = _to_array(flank, "flank")
+    if value.ndim != 3 or value.shape[::2] != (n, alphabet) or value.shape[1] < missing:
+        raise ValueError(
+            f"flank has shape {value.shape}; ({n}, {missing}, {alphabet}), or longer in the middle, is accepted: the "
+            "letters beside each sequence, in the order of the sequence."
+        )
+    if not np.isfinite(value).all():
+        raise ValueError("flank holds NaN or infinite values; finite numbers are accepted.")
+    return value.astype(sequences.dtype)
 
 
 def read_flag(value: Any, name: str) -> bool:

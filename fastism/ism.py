@@ -19,6 +19,8 @@ from fastism.errors import ModelError, UnsupportedLayerError
 from fastism.explain import Explanation, explain
 from fastism.graph import Graph, layers_of
 from fastism.inside import read
+from fastism.mutagenesis import Mutagenesis
+from fastism.mutate import Mutate
 from fastism.mutations import Edits, replacements, substitutions
 from fastism.naive import Saturation
 from fastism.prepared import Prepared, Request, prepare
@@ -56,7 +58,7 @@ class CompactSaturation(NamedTuple):
         return Saturation(self.reference, tree.pack_sequence_as(self.reference, full))
 
 
-class FastISM:
+class FastISM(Mutate):
     """Fast, exact in-silico saturation mutagenesis of a Keras sequence model.
 
     Gives what predicting every mutated sequence with the model would give, but computes only the short windows of
@@ -199,7 +201,7 @@ class FastISM:
     @overload
     def saturate(
         self, x: Any, start: int = ..., end: int | None = ..., progress: bool = ..., *, compact: Literal[False] = ...
-    ) -> Saturation: ...
+    ) -> Mutagenesis: ...
 
     @overload
     def saturate(
@@ -208,7 +210,7 @@ class FastISM:
 
     def saturate(
         self, x: Any, start: int = 0, end: int | None = None, progress: bool = False, *, compact: bool = False
-    ) -> Saturation | CompactSaturation:
+    ) -> Mutagenesis | CompactSaturation:
         """Predict each sequence with every letter at every position of ``[start, end)``.
 
         Args:
@@ -218,8 +220,8 @@ class FastISM:
             compact: Of outputs along the sequence, such as profiles, give only the stretch that each edit can change.
 
         Returns:
-            :class:`Saturation`: ``reference`` (N, *output) and ``mutant`` (N, P, A, *output). The cell of a letter that
-            is there already holds the reference. With ``compact``, :class:`CompactSaturation`.
+            :class:`~fastism.mutagenesis.Mutagenesis`: ``reference`` (N, *output) and ``mutant`` (N, P, A, *output). The
+            cell of a letter that is there already holds the reference. With ``compact``, :class:`CompactSaturation`.
 
         Raises:
             ValueError, TypeError: If an argument does not fit the model.
@@ -236,7 +238,7 @@ class FastISM:
             reference, window = self._run(prepared, arrays, edits, cells, progress=progress, windows=windows)
             return CompactSaturation(restore(reference), restore(window), restore([s for s, _ in windows]))
         reference, mutant = self._run(prepared, arrays, edits, cells, progress=progress)
-        return Saturation(restore(reference), restore(mutant))
+        return Mutagenesis(restore(reference), restore(mutant), start=np.arange(first, last))
 
     def test_correctness(self, batch_size: int = 10, replace_with: Any = 0, atol: float = 1e-6) -> bool:
         """Compare with the model itself on random one-hot sequences, all ranges.
@@ -375,6 +377,11 @@ class FastISM:
             )
         if self._test:
             check.self_check(prepared.checking, self._keras3, self._width, channels=self._channels)
+
+    def _open(self, x: Any) -> tuple[Prepared, list[np.ndarray]]:
+        """What is made for inputs like these, and the inputs as arrays."""
+        arrays = inputs.read_inputs(x, self._graph, self._mutated)
+        return self._at(self._graph, arrays), arrays
 
     def _windows(self, prepared: Prepared, starts: np.ndarray) -> list[tuple[np.ndarray, int | None]]:
         """For each output, (P,) where the window begins for single edits at ``starts``, and its positions or None."""

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from fastism import backend
-from fastism.plan import DENSE, WINDOW, Plan, Planned
+from fastism.plan import DENSE, WINDOW, Plan, Planned, Program
 
 #: Bytes that the largest window tensor of a chunk should stay under, so that a chunk stays in the processor's cache.
 CHUNK_BYTES = 3 << 20
@@ -65,6 +65,12 @@ def cached_bytes(plan: Plan) -> int:
     held = sum(_bytes(plan, t) for t in plan.taps)
     passing = max((_bytes(plan, t) for s in plan.steps for t in s.wired.outputs), default=0)
     return held + 2 * passing or 1
+
+
+def whole_bytes(program: Program) -> int:
+    """Bytes that predicting a sequence whole takes: three of the largest tensors, since a few live at a time."""
+    item = 8 if any(t.dtype == "float64" for t in program.graph.tensors) else 4
+    return 3 * item * max(math.prod(shape) for shape in program.shapes.values()) or 1
 
 
 def variant_bytes(plan: Plan) -> int:
