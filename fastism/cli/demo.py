@@ -1,17 +1,13 @@
-"""The `fastism` command."""
+"""`fastism demo`."""
 
 from __future__ import annotations
 
 import click
 
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="fastism", prog_name="fastism")
-def main() -> None:
-    """Fast, exact in-silico mutagenesis of Keras sequence models."""
+from fastism.cli.shared import Command
 
 
-@main.command(context_settings={"show_default": True})
+@click.command(cls=Command, context_settings={"show_default": True})
 @click.option("-o", "--output", default="fastism-demo", type=click.Path(file_okay=False), help="Folder to write to.")
 @click.option("--seed", default=0, type=click.IntRange(0, 2**32 - 1), help="Seed of the sequences and of the weights.")
 @click.option("--sequences", default=3, type=click.IntRange(1), help="Held-out sequences to map.")
@@ -31,19 +27,16 @@ def demo(
     progress: bool,
 ) -> None:
     """Train a small CNN on planted motifs, map it naively and fast, compare, and draw the map."""
-    try:
-        from fastism.demo import run_demo
+    from fastism.demo import run_demo
 
-        run_demo(
-            output,
-            seed=seed,
-            sequences=sequences,
-            length=length,
-            epochs=epochs,
-            filters=filters,
-            training_sequences=training_sequences,
-            progress=progress,
-            echo=click.echo,
-        )
-    except (ImportError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+    run_demo(
+        output,
+        seed=seed,
+        sequences=sequences,
+        length=length,
+        epochs=epochs,
+        filters=filters,
+        training_sequences=training_sequences,
+        progress=progress,
+        echo=click.echo,
+    )

@@ -1,0 +1,69 @@
+"""`fastism explain`."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from fastism.cli import shared
+
+
+@click.command(cls=shared.Command)
+@shared.model
+@click.option("--position", type=int, help="Where one base is changed; the worst case of all positions.")
+@click.option("--sequence-length", type=click.IntRange(1), help="For a model that takes any length.")
+@click.option("-n", "--sequences", default=1, type=click.IntRange(1), help="How many are to be mapped.  [1]")
+@click.option("-l", "--mutated-length", type=click.IntRange(1), help="Central positions to mutate; all.")
+@click.option("--plot", "picture", type=click.Path(dir_okay=False), help="Draw the plan: .png, .svg or .pdf.")
+@shared.running
+def explain(**given: Any) -> None:
+    """Say what a map would cost before anything starts.
+
+    \b
+    fastism explain -m model.keras
+    fastism explain -m model.keras -n 30000 -l 500 --plot plan.png
+
+    Lists every layer with what of it is computed anew, then memory, size of the result, and the time it takes here,
+    from timing a few mutants.
+    """
+    import numpy as np
+
+    from fastism.ism import FastISM
+    from fastism.scorer import central, input_length
+
+    (network, *_), (path, *_) = shared.load(given["models"], given["custom"], given["unsafe_lambda"]), given["models"]
+    length = input_length(network, given["sequence_length"], 0)
+    ism = FastISM(network, **shared.engine_options(given["batch_size"], given["memory"]))
+    plan = ism.explain(given["position"], length=length)
+    click.echo(str(plan))
+    bounds = central(network, given["mutated_length"], None, None, given["sequence_length"])
+    first, last = bounds["start"], bounds["end"] or length
+    alphabet = network.inputs[0].shape[2]
+    x = np.eye(alphabet, dtype="float32")[np.random.default_rng(0).integers(0, alphabet, (1, length))]
+    few = min(last, first + max(8, (last - first) // 20))
+    arrays: Any = (
+        x
+        if len(network.inputs) == 1
+        else [
+            x if i == 0 else np.zeros((1, *[d or 1 for d in t.shape[1:]]), t.dtype)
+            for i, t in enumerate(network.inputs)
+        ]
+    )
+    result = ism.saturate(arrays, first, few)
+    begun = time.perf_counter()
+    ism.saturate(arrays, first, few)
+    each = (time.perf_counter() - begun) / (few - first)
+    from keras import tree
+
+    numbers = sum(int(np.prod(r.shape[1:])) for r in tree.flatten(result.reference))
+    n, positions = given["sequences"] * len(given["models"]), last - first
+    click.echo(
+        f"\n{path}: {n} x {positions} positions x {alphabet} letters x {numbers} numbers"
+        f"\n  result  {shared.size(4.0 * given['sequences'] * positions * alphabet * numbers)} in float32"
+        f"\n  time    about {shared.duration(each * positions * n)} on this machine ({each * 1000:.3g} ms a position)"
+    )
+    if given["picture"]:
+        ism.plot(given["picture"], given["position"], length=length)
+        click.echo(f"  plan    drawn in {given['picture']}")

@@ -1,0 +1,79 @@
+"""`fastism export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fastism.cli import shared
+
+#: Name -> what it is for.
+FORMATS = {
+    "hdf5": "hyp_scores, input_seqs, coordinates: modisco -i, bpnet",
+    "bpreveal": "the same with BPReveal's integer chromosomes",
+    "chrombpnet": "raw, shap and projected_shap: chrombpnet, FiNeMo",
+    "modisco": ".ohe.npz and .attr.npz: modisco -s -a",
+    "basenji": "scores.h5 of differences",
+    "bigwig": "a value for each base, for genome browsers (needs --chrom-sizes)",
+    "bed": "the regions that were kept",
+    "tsv": "a long table of differences",
+}
+
+
+@click.command(cls=shared.Command, epilog="Formats: " + "; ".join(f"{k} ({v})" for k, v in FORMATS.items()) + ".")
+@click.argument("result", type=click.Path(exists=True))
+@click.option(
+    "--format", "formats", multiple=True, type=click.Choice(list(FORMATS)), required=True, help="Can be repeated."
+)
+@click.option("-o", "--output", type=click.Path(), help="File, or start of its name; the result's own name.")
+@click.option("-t", "--target", default="0", help="Index or name of the target.  [0]")
+@click.option(
+    "--rule",
+    type=click.Choice(["mean4", "mean3"]),
+    default="mean4",
+    help="How differences become attributions.  [mean4]",
+)
+@click.option("-c", "--chrom-sizes", type=click.Path(exists=True, dir_okay=False), help="For bigWig: name and length.")
+def export(result: str, formats: tuple[str, ...], output: str | None, **given: Any) -> None:
+    """Write a result for other tools.
+
+    \b
+    fastism export peaks.zarr --format modisco --format bigwig -c hg38.chrom.sizes
+    modisco motifs -s peaks.ohe.npz -a peaks.attr.npz -n 2000 -o modisco.h5
+    """
+    from fastism import writers
+    from fastism.store import open_scores
+
+    if "bigwig" in formats and given["chrom_sizes"] is None:
+        raise click.UsageError("--format bigwig needs --chrom-sizes: a file of chromosome names and lengths.")
+    scores = open_scores(result)
+    target: Any = int(given["target"]) if given["target"].isdecimal() else given["target"]
+    stem, rule = Path(output) if output else Path(result.rstrip("/")).with_suffix(""), given["rule"]
+
+    def named(ending: str) -> Path:
+        return stem if output and stem.suffix else stem.with_name(stem.name + ending)
+
+    for name in formats:
+        if name in ("hdf5", "bpreveal", "chrombpnet"):
+            layout = "bpnet" if name == "hdf5" else name
+            path = named(".h5" if name == "hdf5" else f".{name}.h5")
+            writers.write_hdf5(path, scores, target=target, rule=rule, layout=layout)
+        elif name == "modisco":
+            path = stem
+            writers.write_npz(path, scores, target=target, rule=rule)
+        elif name == "basenji":
+            path = named(".scores.h5")
+            writers.write_basenji(path, scores)
+        elif name == "bigwig":
+            path = named(".bw")
+            sizes = writers.read_chrom_sizes(given["chrom_sizes"])
+            writers.write_bigwig(path, scores, sizes, target=target, rule=rule)
+        elif name == "bed":
+            path = named(".bed")
+            writers.write_regions_bed(path, scores)
+        else:
+            path = named(".tsv.gz")
+            writers.write_tsv(path, writers.long_table(scores))
+        click.echo(f"{name}: {path}")

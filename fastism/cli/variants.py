@@ -1,0 +1,91 @@
+"""`fastism variants`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fastism.cli import shared
+
+ENDINGS = (".tsv", ".tsv.gz", ".parquet", ".vcf", ".vcf.gz", ".bcf")
+
+
+@click.command(cls=shared.Command)
+@shared.model
+@click.option("-g", "--genome", required=True, type=click.Path(exists=True, dir_okay=False), help="Genome, FASTA.")
+@click.option(
+    "-v", "--vcf", required=True, type=click.Path(exists=True, dir_okay=False), help="Variants: VCF, BCF or a table."
+)
+@click.option("-o", "--output", required=True, type=click.Path(), help=f"Scores: {', '.join(ENDINGS)}.")
+@shared.outputs
+@click.option("--stats", default="subtract", callback=shared.names, help="Metrics, such as logSUM,jsd.  [subtract]")
+@click.option(
+    "--side", type=click.Choice(["left", "right"]), default="right", help="Side of an indel that moves.  [right]"
+)
+@click.option("--flip-outputs", is_flag=True, help="With --rc: outputs run along the sequence (profiles).")
+@click.option("--sequence-length", type=click.IntRange(1), help="For a model that takes any length.")
+@shared.ensemble
+@shared.running
+@click.option("--strict", is_flag=True, help="Stop where the reference allele is not the genome's.")
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+def variants(**given: Any) -> None:
+    """Score the variants of a VCF.
+
+    \b
+    fastism variants -m model.keras -g hg38.fa -v variants.vcf.gz -o scores.tsv
+    fastism variants -m chrombpnet.keras -g hg38.fa -v variants.vcf.gz -o scores.vcf.gz --head 0 --stats logSUM,jsd
+
+    Each variant stands in the middle of a window of the model's length; both alleles are predicted. A reference allele
+    that is not the genome's is kept, flagged (ref_match) and counted.
+    """
+    output = Path(given["output"])
+    ending = next((e for e in sorted(ENDINGS, key=len, reverse=True) if output.name.lower().endswith(e)), None)
+    if ending is None:
+        raise click.BadParameter(f"{output.name} is no file that ends in {', '.join(ENDINGS)}.", param_hint="--output")
+    if output.exists() and not given["overwrite"]:
+        raise click.ClickException(f"{output} is there already; replace it (--overwrite), or choose another name.")
+    from tqdm.auto import tqdm
+
+    from fastism import writers
+    from fastism.regions import Report
+    from fastism.variant_scorer import VariantScorer, score_variants
+
+    scorer = VariantScorer(
+        shared.load(given["models"], given["custom"], given["unsafe_lambda"]),
+        given["stats"],
+        output=shared.head(given["head"]),
+        targets=given["targets"],
+        target_names=given["target_names"],
+        rc=given["rc"],
+        shifts=given["shifts"],
+        flip_outputs=given["flip_outputs"],
+        length=given["sequence_length"],
+        **shared.engine_options(given["batch_size"], given["memory"]),
+    )
+    report, begun = Report("variants"), time.perf_counter()
+
+    def batches() -> Iterator[dict[str, Any]]:
+        found = score_variants(
+            scorer, given["genome"], given["vcf"], report, side=given["side"], strict=given["strict"]
+        )
+        with tqdm(unit="variants", desc="FastISM", disable=not given["progress"]) as bar:
+            for batch in found:
+                yield batch
+                bar.update(len(batch["pos"]))
+
+    about = {"stats": given["stats"], "side": given["side"], **shared.hashes(given["models"])}
+    if ending == ".parquet":
+        writers.write_parquet(output, batches(), metadata=about)
+    elif ending.startswith(".tsv"):
+        writers.write_tsv(output, batches())
+    else:
+        template = given["vcf"] if not given["vcf"].lower().endswith((".tsv", ".txt", ".bed")) else None
+        writers.write_vcf(output, batches(), template=template)
+    click.echo(str(report))
+    click.echo(f"{output}: {report.kept} variants in {shared.duration(time.perf_counter() - begun)}")
+    if not report.kept:
+        raise click.exceptions.Exit(shared.NOTHING_DONE)
