@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastism.scores import importance
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -27,41 +29,6 @@ FAINT = "#B9BCC6"
 BAND = "#FFF3D6"
 BAR = "#C98500"
 MAX_LETTERS = 400  # beyond this a letter is too narrow to read: coloured bars stand in for the logo
-
-
-def importance(reference_onehot: Any, differences: Any) -> np.ndarray:
-    """How much each position's letter matters: minus the mean effect of replacing it (`mean3`).
-
-    With d = mutant - reference and S the sum of d over the other letters, the value is -S / (A - 1), so -S /
-    3 for DNA. It is positive where the model needs the letter that is there. `mean4` (-S / 4) is 3/4 of it
-    for DNA.
-
-    Args:
-        reference_onehot: the sequence, shape (L, A) or (N, L, A), one-hot.
-        differences: mutant - reference for every letter at every position, same shape, in units of the
-            prediction.
-
-    Returns:
-        The importances, shape (L,) or (N, L), float64. A position that is not one-hot (an N) gets 0.
-
-    Raises:
-        ValueError: if the two shapes differ or are not those of sequences.
-
-    Example:
-        >>> importance([[0, 1, 0, 0]], [[-3.0, 0.0, -1.0, -2.0]])
-        array([2.])
-    """
-    sequence = np.asarray(reference_onehot, dtype=np.float64)
-    delta = np.asarray(differences, dtype=np.float64)
-    if sequence.ndim not in (2, 3) or sequence.shape != delta.shape or sequence.shape[-1] < 2:
-        raise ValueError(
-            f"importance: received a reference of shape {sequence.shape} and differences of shape "
-            f"{delta.shape}; accepted are two arrays of one shape, (L, A) or (N, L, A). Take one output of "
-            "the model first, for instance differences[..., 0]."
-        )
-    other = np.where(_is_letter(sequence), 0.0, delta).sum(axis=-1)
-    scores = 0.0 - other / (sequence.shape[-1] - 1)  # 0.0 - x, so that no position shows as -0
-    return np.where(_is_letter(sequence).any(axis=-1), scores, 0.0)
 
 
 def plot_ism(

@@ -70,7 +70,7 @@ class ISMScores:
         """Some of the sequences, read into memory."""
         if not isinstance(rows, slice):
             rows = np.asarray(rows)
-            rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+            rows = np.flatnonzero(rows) if rows.dtype == bool or not rows.size else rows
         chosen = range(len(self))[rows] if isinstance(rows, slice) else [int(i) for i in rows]
         arrays = {k: _rows(getattr(self, k), rows) for k in ("sequences", "differences", "reference")}
         regions = None if self.regions is None else [self.regions[i] for i in chosen]
