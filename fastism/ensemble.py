@@ -163,7 +163,7 @@ class Ensemble:
     def _each(self, x: Any, first: int, last: int, progress: bool) -> Iterator[tuple[Any, Any]]:
         """Reference and mutant of each member, in the frame of ``x``."""
         for shift in self.shifts:
-            moved = _moved(self._sequence(x), shift)
+            moved = moved(self._sequence(x), shift)
             for turned in (False, True)[: 1 + self.rc]:
                 seen = self._turned(moved) if turned else moved
                 for model in self.models:
@@ -295,7 +295,7 @@ def _minus(mutant: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return mutant.astype(np.float64) - reference[:, None, None]
 
 
-def _moved(sequence: np.ndarray, shift: int) -> np.ndarray:
+def moved(sequence: np.ndarray, shift: int) -> np.ndarray:
     """Moved to the right by ``shift``, zeros moved in."""
     moved, length = np.zeros_like(sequence), sequence.shape[1]
     moved[:, max(shift, 0) : length + min(shift, 0)] = sequence[:, max(-shift, 0) : length - max(shift, 0)]
