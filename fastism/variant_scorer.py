@@ -17,7 +17,7 @@ from fastism.regions import Report
 from fastism.scorer import input_length, metric_target
 from fastism.scores import map_outputs
 from fastism.sequences import one_hot
-from fastism.vcf import Variant, alleles, check_reference, place, read_variants
+from fastism.vcf import Side, Variant, alleles, read_variants, select_variants
 
 
 class VariantScorer:
@@ -117,7 +117,7 @@ def score_variants(
     variants: str | os.PathLike[str],
     report: Report,
     *,
-    side: str = "right",
+    side: Side = "right",
     strict: bool = False,
     batch_size: int = 64,
 ) -> Iterator[dict[str, Any]]:
@@ -142,34 +142,27 @@ def score_variants(
     with Genome(genome) as opened:
         kept = _kept(scorer, opened, variants, report, side, strict)
         while part := list(islice(kept, batch_size)):
-            rows = [v for v, *_ in part]
+            rows, before, after = zip(*part, strict=True)
             yield {
                 "chrom": [v.chrom for v in rows],
                 "pos": np.array([v.position + 1 for v in rows], dtype=np.int64),
                 "id": [v.id for v in rows],
                 "ref": [v.ref for v in rows],
                 "alt": [v.alt for v in rows],
-                "ref_match": np.array([m for _, m, *_ in part], dtype=bool),
+                "ref_match": np.array([v.ref_match for v in rows], dtype=bool),
                 "status": ["ok"] * len(part),
-                **scorer(one_hot([r for *_, r, _ in part]), one_hot([a for *_, a in part])),
+                **scorer(one_hot(before), one_hot(after)),
             }
 
 
 def _kept(
-    scorer: VariantScorer, genome: Genome, path: Any, report: Report, side: str, strict: bool
-) -> Iterator[tuple[Variant, bool, str, str]]:
-    """(variant, whether its reference allele is the genome's, both windows) of what can be scored."""
-    for variant in read_variants(path, report=report, strict=strict):
-        try:
-            match = check_reference(variant, genome, report=report, strict=strict)
-            window = place(variant, scorer.length)
-            reference, alternative = alleles(variant, window, genome, side=side)
-        except ValueError as error:
-            if strict:
-                raise
-            report.skip(str(error).split(";")[0][:80], variant)
-            continue
-        yield variant, match, reference, alternative
+    scorer: VariantScorer, genome: Genome, path: Any, report: Report, side: Side, strict: bool
+) -> Iterator[tuple[Variant, str, str]]:
+    """Variants that can be scored, each with both windows."""
+    read = read_variants(path, report=report, strict=strict)
+    for variant, window in select_variants(read, scorer.length, genome, report=report, side=side, strict=strict):
+        reference, alternative, *_ = alleles(variant, window, genome, side=side)
+        yield variant, reference, alternative
 
 
 def _seen(x: np.ndarray, shift: int, turn: bool) -> np.ndarray:
@@ -181,6 +174,3 @@ def _seen(x: np.ndarray, shift: int, turn: bool) -> np.ndarray:
 def _turned(y: np.ndarray) -> np.ndarray:
     """An output along the sequence, turned around."""
     return y[:, ::-1] if y.ndim > 2 or (y.ndim == 2 and y.shape[1] > 1) else y
-
-
-__all__ = ["VariantScorer", "score_variants"]
