@@ -26,8 +26,8 @@ def one_hot(
     """One-hot encode a sequence, or several of one length.
 
     Upper and lower case are equal. With bases for an alphabet, U and T are equal, and N and the other letters that
-    IUPAC defines for "one of several bases" (R, Y, S, W, K, M, B, D, H, V) become rows of ``unknown``; with amino acids,
-    those are B, J, O, U, X and Z. A letter that the alphabet holds itself always has a column of its own.
+    IUPAC defines for "one of several bases" (R, Y, S, W, K, M, B, D, H, V) become rows of ``unknown``; with amino
+    acids, those are B, J, O, U, X and Z. A letter that the alphabet holds itself always has a column of its own.
 
     Args:
         sequences: A text, or several.
