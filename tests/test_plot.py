@@ -187,7 +187,7 @@ def test_a_missing_package_is_named_with_its_remedy(example, monkeypatch):
     def missing(name: str):
         raise ImportError(f"No module named {name!r}")
 
-    monkeypatch.setattr(plot, "import_module", missing)
+    monkeypatch.setattr("fastism.plot.style.import_module", missing)
     with pytest.raises(ImportError, match=r'matplotlib.*pip install "fastism\[plot\]"'):
         plot_ism(*example)
     with pytest.raises(ImportError, match=r'logomaker|pandas.*pip install "fastism\[plot\]"'):
