@@ -128,9 +128,8 @@ def plot_ism(
     """
     sequence, delta = as_pair("plot_ism", reference_onehot, differences, alphabet)
     colours, ruler = palette_colours(palette), Ruler(len(sequence), start, region)
-    there = is_letter(sequence).any(axis=-1)
-    own = np.where(is_letter(sequence), 0.0, delta)  # whatever stands at the letter in place
-    scores = attribution(np.where(there[:, None], sequence, 0.0), own, rule=rule).sum(axis=-1)
+    other = np.where(is_letter(sequence), 0.0, delta)  # whatever stands at the letter in place
+    scores = attribution(sequence, other, rule=rule).sum(axis=-1)
     ranges = ruler.ranges(highlight)
     logo, heatmap = axes if axes is not None else two_axes(len(sequence))
     _draw_logo(logo, sequence, scores, ruler, alphabet, colours)
@@ -214,10 +213,10 @@ def _draw_heatmap(
     position, row = np.nonzero(is_letter(sequence))
     axis.scatter(ruler.first + position, row, s=_dot_area(axis, length, size), color=INK, linewidths=0, gid="reference")
     axis.set_yticks(range(size), list(alphabet))
+    bare(axis, bottom=True)  # before the letters' own colours, which it would replace
     for tick, letter in zip(axis.get_yticklabels(), alphabet, strict=True):
         tick.set_color(colours.get(letter, INK))
         tick.set_fontweight("bold")
-    bare(axis, bottom=True)
     ruler.mark(axis)
     ruler.letters(axis, letters_of(sequence, alphabet), colours)
     colour_bar(axis, image, label)

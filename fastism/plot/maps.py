@@ -44,7 +44,8 @@ def plot_pairs(
         ax: the matplotlib axes to draw on; None makes a figure for them.
         sequence: the P letters at the positions, to write beside them; empty for none.
         reduce: from all letters of a pair to one number: the `"strongest"` term with its sign, the `"mean"` over the
-            (A - 1)² pairs of substitutions, or the `"norm"`, the root of the sum of squares.
+            (A - 1)² pairs of substitutions, or the `"norm"`, the root of the sum of squares,
+            which has no sign and is drawn in one colour.
         layout: `"triangle"`, standing on its long side so that a pair is the tip over both positions, or `"square"`.
         palette: colours of the letters, `"default"` or `"colourblind"`.
         title: a title over the map.
@@ -79,7 +80,7 @@ def plot_pairs(
     end = reach(upper, limit)
     size = (8.0, 4.6) if layout == "triangle" else (5.4, 4.8)
     axis = new_figure(*size).add_subplot() if ax is None else ax
-    image = (_triangle if layout == "triangle" else _square)(axis, upper, end)
+    image = (_triangle if layout == "triangle" else _square)(axis, upper, **_colours(reduce, end))
     _name_places(axis, places, sequence, colours, square=layout == "square")
     colour_bar(axis, image, label, width=0.011 if layout == "triangle" else 0.025)
     put_title(axis, title)
@@ -131,10 +132,8 @@ def plot_dependency(
     axis = new_figure(8.0, 4.2).add_subplot() if ax is None else ax
     end = reach(values, limit)
     image = axis.imshow(
-        values,
-        cmap=DIVERGING,
-        vmin=-end,
-        vmax=end,
+        np.ma.masked_invalid(values),
+        **_colours(reduce, end),
         aspect="auto",
         interpolation="nearest",
         extent=(*columns.limits, *rows.limits),
@@ -176,22 +175,26 @@ def _reduced(caller: str, values: np.ndarray, reduce: str, *, letters: tuple[int
     return np.where(none, np.nan, found)
 
 
-def _triangle(axis: Axes, values: np.ndarray, end: float) -> Any:
+def _colours(reduce: str, end: float) -> dict[str, Any]:
+    """Two colours about zero, or one for what has no sign."""
+    return {"cmap": "Reds", "vmin": 0, "vmax": end} if reduce == "norm" else dict(cmap=DIVERGING, vmin=-end, vmax=end)
+
+
+def _triangle(axis: Axes, values: np.ndarray, **colours: Any) -> Any:
     """The upper half, turned so that pair (i, j) stands over (i + j) / 2, as high as the two are apart."""
     size = len(values)
     corner = np.arange(size + 1) - 0.5
     first, second = np.meshgrid(corner, corner, indexing="ij")
     shown = np.ma.masked_invalid(np.where(np.tri(size, k=0, dtype=bool), np.nan, values))
-    mesh = axis.pcolormesh((first + second) / 2, second - first, shown, cmap=DIVERGING, vmin=-end, vmax=end)
+    mesh = axis.pcolormesh((first + second) / 2, second - first, shown, **colours)
     axis.plot([0, (size - 1) / 2, size - 1], [0, size, 0], color=FAINT, linewidth=0.6, gid="edge")
     axis.set_xlim(-0.7, size - 0.3)
     axis.set_ylim(0, size)
     return mesh
 
 
-def _square(axis: Axes, values: np.ndarray, end: float) -> Any:
-    shown = np.ma.masked_invalid(values)
-    return axis.imshow(shown, cmap=DIVERGING, vmin=-end, vmax=end, interpolation="nearest", aspect="equal")
+def _square(axis: Axes, values: np.ndarray, **colours: Any) -> Any:
+    return axis.imshow(np.ma.masked_invalid(values), interpolation="nearest", aspect="equal", **colours)
 
 
 def _name_places(axis: Axes, places: np.ndarray, sequence: str, colours: Any, *, square: bool) -> None:

@@ -100,7 +100,7 @@ def plot_substitutions(
     bare(axis, left=True, bottom=True)
     ruler.mark(axis)
     ruler.letters(axis, letters_of(sequence, alphabet), colours)
-    _legend_above(axis)
+    _legend_above(axis, 5.5 / dot**0.5)
     bracket(axis, ranges)
     put_title(axis, title, ranges)
     return axis
@@ -230,7 +230,7 @@ def plot_profiles(
     return top, below
 
 
-def _legend_above(axis: Axes) -> None:
+def _legend_above(axis: Axes, marker: float = 1.0) -> None:
     """A legend in one row, at the right end above the axes, where titles do not reach."""
     handles, labels = axis.get_legend_handles_labels()
     axis.legend(
@@ -242,6 +242,7 @@ def _legend_above(axis: Axes) -> None:
         frameon=False,
         fontsize=8,
         labelcolor=INK,
+        markerscale=marker,
         handletextpad=0.4,
         columnspacing=1.1,
         borderaxespad=0.1,
