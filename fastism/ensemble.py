@@ -163,9 +163,9 @@ class Ensemble:
     def _each(self, x: Any, first: int, last: int, progress: bool) -> Iterator[tuple[Any, Any]]:
         """Reference and mutant of each member, in the frame of ``x``."""
         for shift in self.shifts:
-            moved = moved(self._sequence(x), shift)
+            there = moved(self._sequence(x), shift)
             for turned in (False, True)[: 1 + self.rc]:
-                seen = self._turned(moved) if turned else moved
+                seen = self._turned(there) if turned else there
                 for model in self.models:
                     yield self._member(model, self._with(x, seen), first, last, shift, turned, progress)
 

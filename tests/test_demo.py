@@ -128,12 +128,10 @@ def test_numbers_out_of_range_are_refused(tmp_path, name, value):
 
 
 def test_without_the_plot_extra_the_command_says_what_to_install(tmp_path, monkeypatch):
-    from fastism import plot
-
     def missing(name: str):
         raise ImportError(f"No module named {name!r}")
 
-    monkeypatch.setattr(plot, "import_module", missing)
+    monkeypatch.setattr("fastism.plot.style.import_module", missing)
     outcome = CliRunner().invoke(main, ["demo", "-o", str(tmp_path / "none")])
     assert outcome.exit_code == 1
     assert 'pip install "fastism[plot]"' in outcome.output

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from fastism import plot
 from fastism.plot import importance, plot_ism, plot_profile
+from fastism.regions import Region
 
 LENGTH = 12
 
@@ -187,8 +188,89 @@ def test_a_missing_package_is_named_with_its_remedy(example, monkeypatch):
     def missing(name: str):
         raise ImportError(f"No module named {name!r}")
 
-    monkeypatch.setattr(plot, "import_module", missing)
+    monkeypatch.setattr("fastism.plot.style.import_module", missing)
     with pytest.raises(ImportError, match=r'matplotlib.*pip install "fastism\[plot\]"'):
         plot_ism(*example)
     with pytest.raises(ImportError, match=r'logomaker|pandas.*pip install "fastism\[plot\]"'):
         plot_ism(*example, axes=Figure().subplots(2, 1))
+
+
+def test_the_rule_is_named_and_mean4_is_three_quarters_of_mean3(example):
+    def tallest(rule: str) -> float:
+        logo, _ = plot_ism(*example, rule=rule)
+        assert rule in logo.get_ylabel()
+        return max(patch.get_path().get_extents().height for patch in logo.patches)
+
+    assert tallest("mean4") == pytest.approx(0.75 * tallest("mean3"))
+    with pytest.raises(ValueError, match="rule is 'mean5'; 'mean3' or 'mean4'|rule is 'mean5'; 'mean4' or 'mean3'"):
+        plot_ism(*example, rule="mean5")
+
+
+@pytest.mark.parametrize("palette", ["default", "colourblind"])
+def test_letters_have_the_colours_of_the_palette(example, palette):
+    from matplotlib.colors import to_hex
+
+    logo, heatmap = plot_ism(*example, palette=palette)
+    expected = {plot.PALETTES[palette][letter].lower() for letter in "ACGT"}
+    assert {to_hex(patch.get_facecolor()) for patch in logo.patches if patch.get_path().vertices.size > 10} <= expected
+    assert [to_hex(label.get_color()) for label in heatmap.get_yticklabels()] == [
+        plot.PALETTES[palette][letter].lower() for letter in "ACGT"
+    ]
+
+
+def test_an_unknown_palette_is_refused(example):
+    with pytest.raises(ValueError, match="palette is 'rainbow'; 'default' or 'colourblind' is accepted"):
+        plot_ism(*example, palette="rainbow")
+
+
+def test_the_sequence_is_written_under_the_heatmap_where_there_is_room(example):
+    sequence, differences = example
+    _, heatmap = plot_ism(sequence, differences, start=100)
+    letters = "".join(label.get_text() for label in heatmap.get_xticklabels(minor=True))
+    spelt = "".join("ACGT"[int(row.argmax())] if row.any() else "N" for row in sequence)
+    assert letters == spelt
+    assert spelt[5] == "N"
+    assert list(heatmap.xaxis.get_minorticklocs()) == list(range(100, 112))
+    narrow = Figure(figsize=(1, 2)).subplots(2, 1)
+    _, crowded = plot_ism(sequence, differences, axes=narrow)
+    assert not crowded.get_xticklabels(minor=True)
+
+
+def shown(axis) -> dict[float, str]:
+    """What the axis says where, within its limits."""
+    axis.figure.canvas.draw()
+    low, high = axis.get_xlim()
+    places, labels = axis.get_xticks(), [label.get_text() for label in axis.get_xticklabels()]
+    return {place: label for place, label in zip(places, labels, strict=True) if low <= place <= high}
+
+
+def test_a_region_on_the_plus_strand_shows_its_coordinates(example):
+    region = Region("chr2", 5000, 5100, "+")
+    logo, heatmap = plot_ism(*example, region=region, start=20, highlight=(5022, 5025))
+    assert logo.get_xlim() == (5019.5, 5031.5)
+    assert heatmap.get_xlabel() == "chr2 (bp)"
+    assert all(int(label.replace(",", "")) == place for place, label in shown(heatmap).items())
+    (line,) = gid(logo.lines, "highlight")
+    assert (line.get_xdata()[0], line.get_xdata()[-1]) == (5021.5, 5024.5)
+
+
+def test_a_region_on_the_minus_strand_runs_down_and_keeps_the_sequence_readable(example):
+    region = Region("chr2", 5000, 5100, "-")  # position 20 of the sequence is 5100 - 1 - 20 = 5079
+    logo, heatmap = plot_ism(*example, region=region, start=20, highlight=(5077, 5080, "first three"))
+    left, right = heatmap.get_xlim()
+    assert left < right, "letters would be mirrored on an inverted axis"
+    assert heatmap.get_xlabel() == "chr2 (bp, minus strand)"
+    ticks = shown(heatmap)
+    assert ticks
+    assert all(int(label.replace(",", "")) == 5079 - (place - (left + 0.5)) for place, label in ticks.items())
+    (line,) = gid(logo.lines, "highlight")
+    assert (line.get_xdata()[0], line.get_xdata()[-1]) == (left, left + 3)
+
+
+def test_rows_outside_the_region_are_refused(example):
+    with pytest.raises(ValueError, match=r"chr1:0-10 holds 10 positions; 12 positions from 0 on do not lie within it"):
+        plot_ism(*example, region=Region("chr1", 0, 10))
+
+
+def test_profile_takes_a_region():
+    assert plot_profile(np.arange(5.0), region=Region("chrX", 10, 15)).get_xlim() == (9.5, 14.5)

@@ -1,0 +1,213 @@
+"""Maps of one position against another: how pairs of substitutions interact, and what depends on what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastism.plot.ruler import Ruler
+from fastism.plot.style import DIVERGING, FAINT, INK, bare, colour_bar, new_figure, palette_colours, put_title, reach
+from fastism.regions import Region
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+REDUCTIONS = ("strongest", "mean", "norm")
+LAYOUTS = ("triangle", "square")
+
+
+def plot_pairs(
+    positions: Sequence[int] | np.ndarray,
+    interaction: Any,
+    *,
+    ax: Axes | None = None,
+    sequence: str = "",
+    reduce: str = "strongest",
+    layout: str = "triangle",
+    palette: str = "default",
+    title: str | None = None,
+    limit: float | None = None,
+    label: str = "interaction",
+) -> Axes:
+    """Draw how pairs of substitutions interact: what both do together beyond the sum of what each does alone.
+
+    The interaction of a pair is d_ij - d_i - d_j: 0 where the two act independently, of the effect's opposite sign
+    where one makes the other superfluous.
+
+    Args:
+        positions: the P positions, ascending, as the axis shall name them.
+        interaction: the terms, shape (P, P), or (P, P, A, A) for letter a at position i and letter b at j, with zeros
+            (or NaN) at the letters that are there. NaN for pairs that were not made. It may be filled on one side of
+            the diagonal or on both.
+        ax: the matplotlib axes to draw on; None makes a figure for them.
+        sequence: the P letters at the positions, to write beside them; empty for none.
+        reduce: from all letters of a pair to one number: the `"strongest"` term with its sign, the `"mean"` over the
+            (A - 1)² pairs of substitutions, or the `"norm"`, the root of the sum of squares,
+            which has no sign and is drawn in one colour.
+        layout: `"triangle"`, standing on its long side so that a pair is the tip over both positions, or `"square"`.
+        palette: colours of the letters, `"default"` or `"colourblind"`.
+        title: a title over the map.
+        limit: the interaction at which the colours end; None takes the largest one.
+        label: what is shown, written beside the colour bar.
+
+    Returns:
+        The axes; `ax.figure` is the figure.
+
+    Raises:
+        ValueError: if shapes do not fit together or an option is unknown.
+        ImportError: if matplotlib is missing.
+
+    Example:
+        Two positions that only matter together::
+
+            ax = plot_pairs([40, 41], [[0.0, 2.5], [2.5, 0.0]])
+            ax.figure.savefig("pairs.png")
+    """
+    places = np.asarray(positions)
+    values = _reduced("plot_pairs", np.asarray(interaction, dtype=np.float64), reduce, letters=(2, 3))
+    colours = palette_colours(palette)
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout is {layout!r}; {' or '.join(map(repr, LAYOUTS))} is accepted.")
+    if places.ndim != 1 or values.shape != (len(places),) * 2 or (sequence and len(sequence) != len(places)):
+        raise ValueError(
+            f"plot_pairs: received {places.size} positions, interactions of shape {np.shape(interaction)} and "
+            f"{len(sequence)} letters; accepted are P positions, (P, P) or (P, P, A, A), and P letters or none."
+        )
+    upper = np.where(np.isnan(values) | (values == 0), values.T, values)  # whichever side of the diagonal is filled
+    upper[np.diag_indices(len(places))] = np.nan
+    end = reach(upper, limit)
+    size = (8.0, 4.6) if layout == "triangle" else (5.4, 4.8)
+    axis = new_figure(*size).add_subplot() if ax is None else ax
+    image = (_triangle if layout == "triangle" else _square)(axis, upper, **_colours(reduce, end))
+    _name_places(axis, places, sequence, colours, square=layout == "square")
+    colour_bar(axis, image, label, width=0.011 if layout == "triangle" else 0.025)
+    put_title(axis, title)
+    return axis
+
+
+def plot_dependency(
+    effects: Any,
+    *,
+    ax: Axes | None = None,
+    start: int = 0,
+    output_start: int = 0,
+    region: Region | None = None,
+    reduce: str = "strongest",
+    title: str | None = None,
+    limit: float | None = None,
+    label: str = "change of the output",
+) -> Axes:
+    """Draw which output positions depend on which input positions, for models that predict a profile.
+
+    Args:
+        effects: mutant - reference at every output position, shape (P, O) for P mutated and O output positions, or (P,
+            A, O) for each letter, zero at the letters that are there.
+        ax: the matplotlib axes to draw on; None makes a figure for them.
+        start: the first mutated position, on the y axis; with a region, how far it is into it.
+        output_start: the first output position, on the x axis, counted likewise.
+        region: where the whole sequence comes from: both axes then show the genome's coordinates.
+        reduce: from all letters of a position to one number, as in `plot_pairs`; the mean is over A - 1.
+        title: a title over the map.
+        limit: the effect at which the colours end; None takes the largest one.
+        label: what is shown, written beside the colour bar.
+
+    Returns:
+        The axes; `ax.figure` is the figure.
+
+    Raises:
+        ValueError: if the shape is another or an option is unknown.
+        ImportError: if matplotlib is missing.
+
+    Example:
+        100 mutated positions in the middle of 1000 outputs::
+
+            ax = plot_dependency(effects, start=1007, output_start=557)
+            ax.figure.savefig("dependency.png")
+    """
+    given = np.asarray(effects, dtype=np.float64)
+    values = _reduced("plot_dependency", given, reduce, letters=(1,))
+    rows, columns = Ruler(values.shape[0], start, region), Ruler(values.shape[1], output_start, region)
+    axis = new_figure(8.0, 4.2).add_subplot() if ax is None else ax
+    end = reach(values, limit)
+    image = axis.imshow(
+        np.ma.masked_invalid(values),
+        **_colours(reduce, end),
+        aspect="auto",
+        interpolation="nearest",
+        extent=(*columns.limits, *rows.limits),
+        origin="lower",
+    )
+    low, high = max(rows.limits[0], columns.limits[0]), min(rows.limits[1], columns.limits[1])
+    if low < high:  # where a position is read above where it is written
+        axis.plot([low, high], [low, high], color=FAINT, linewidth=0.8, dashes=(3, 3), gid="diagonal")
+    bare(axis, left=True, bottom=True)
+    columns.mark(axis, label=f"output position, {columns.label}" if region else "output position (bp)")
+    rows.mark(axis, along="y", label="mutated position" + ("" if region else " (bp)"))
+    colour_bar(axis, image, label)
+    put_title(axis, title)
+    return axis
+
+
+def _reduced(caller: str, values: np.ndarray, reduce: str, *, letters: tuple[int, ...]) -> np.ndarray:
+    """Values with the axes of letters, where they have them, brought to one number; NaN where there was none."""
+    if reduce not in REDUCTIONS:
+        raise ValueError(f"reduce is {reduce!r}; {', '.join(map(repr, REDUCTIONS))} are accepted.")
+    if values.ndim == 2:
+        return values
+    if values.ndim != 2 + len(letters):
+        raise ValueError(
+            f"{caller}: received values of shape {values.shape}; accepted are 2 axes of positions, and "
+            f"{len(letters)} of letters as axis {' and '.join(map(str, letters))} or none."
+        )
+    flat = np.moveaxis(values, letters, range(-len(letters), 0))
+    size = flat.shape[-1]
+    flat = flat.reshape(*flat.shape[:2], -1)
+    none = np.isnan(flat).all(axis=-1)
+    flat = np.nan_to_num(flat, nan=0.0)
+    if reduce == "strongest":
+        found = np.take_along_axis(flat, np.abs(flat).argmax(axis=-1)[..., None], axis=-1)[..., 0]
+    elif reduce == "mean":
+        found = flat.sum(axis=-1) / (size - 1) ** len(letters)
+    else:
+        found = np.sqrt((flat**2).sum(axis=-1))
+    return np.where(none, np.nan, found)
+
+
+def _colours(reduce: str, end: float) -> dict[str, Any]:
+    """Two colours about zero, or one for what has no sign."""
+    return {"cmap": "Reds", "vmin": 0, "vmax": end} if reduce == "norm" else dict(cmap=DIVERGING, vmin=-end, vmax=end)
+
+
+def _triangle(axis: Axes, values: np.ndarray, **colours: Any) -> Any:
+    """The upper half, turned so that pair (i, j) stands over (i + j) / 2, as high as the two are apart."""
+    size = len(values)
+    corner = np.arange(size + 1) - 0.5
+    first, second = np.meshgrid(corner, corner, indexing="ij")
+    shown = np.ma.masked_invalid(np.where(np.tri(size, k=0, dtype=bool), np.nan, values))
+    mesh = axis.pcolormesh((first + second) / 2, second - first, shown, **colours)
+    axis.plot([0, (size - 1) / 2, size - 1], [0, size, 0], color=FAINT, linewidth=0.6, gid="edge")
+    axis.set_xlim(-0.7, size - 0.3)
+    axis.set_ylim(0, size)
+    return mesh
+
+
+def _square(axis: Axes, values: np.ndarray, **colours: Any) -> Any:
+    return axis.imshow(np.ma.masked_invalid(values), interpolation="nearest", aspect="equal", **colours)
+
+
+def _name_places(axis: Axes, places: np.ndarray, sequence: str, colours: Any, *, square: bool) -> None:
+    """Positions along the axes at a readable distance, and the letters that stand there."""
+    bare(axis, left=False, bottom=True)
+    step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 10**9) if len(places) / s <= 12)
+    shown = [i for i, place in enumerate(places) if place % step == 0] or [0]
+    labels = [f"{places[i]:,}" for i in shown]
+    axis.set_xticks(shown, labels)
+    axis.set_xlabel("position (bp)", fontsize=9, color=INK)
+    if square:
+        axis.set_yticks(shown, labels, fontsize=8)
+    else:
+        axis.set_yticks([])
+    if sequence and len(sequence) <= 80:
+        Ruler(len(sequence)).letters(axis, sequence, colours)
