@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
 from fastism.regions import Region
 from fastism.result import ISMScores
 from fastism.scores import has_letter
+from fastism.writers.columns import BLOCK, FirstRows, LazyRows
 from fastism.writers.files import library, plain
 from fastism.writers.values import check_dtype, fit
 
@@ -21,7 +22,6 @@ __all__ = ["Store", "UnfinishedStoreError", "open_scores", "save_scores"]
 FORMAT = 1
 KEY = "fastism"
 CHUNK_BYTES = 4 << 20
-COLUMN_CHUNK = 4096
 REGION_COLUMNS = {"chrom": "str", "start": "int64", "end": "int64", "strand": "str", "name": "str", "row": "int64"}
 
 
@@ -289,7 +289,7 @@ class Store:
                 self._group.create_array(
                     name,
                     shape=(0, *values.shape[1:]),
-                    chunks=(COLUMN_CHUNK,) if values.ndim == 1 else _chunks(values),
+                    chunks=(BLOCK,) if values.ndim == 1 else _chunks(values),
                     dtype=str if text else values.dtype,
                     fill_value=np.nan if values.dtype.kind == "f" else None,
                     dimension_names=dimensions,
@@ -340,11 +340,11 @@ def open_scores(path: str | os.PathLike[str], *, partial: bool = False) -> ISMSc
     regions = names = None
     if head["regions"]:
         columns = [_whole(folder, group, f"regions/{key}", n, head["finished"]) for key in (*REGION_COLUMNS, "fields")]
-        regions = _Lazy(n, columns, _region)
+        regions = LazyRows(n, columns, _region)
     if head["names"]:
-        names = _Lazy(n, [_whole(folder, group, "names", n, head["finished"])], str)
+        names = LazyRows(n, [_whole(folder, group, "names", n, head["finished"])], str)
     if not head["finished"]:
-        arrays = {name: _Head(array, n) for name, array in arrays.items()}
+        arrays = {name: FirstRows(array, n) for name, array in arrays.items()}
     return ISMScores(
         **arrays,
         start=head["start"],
@@ -396,54 +396,6 @@ def save_scores(
     return store.path
 
 
-class _Lazy(Sequence[Any]):
-    """Rows of columns on disk, read in blocks when they are asked for."""
-
-    def __init__(self, size: int, columns: Sequence[Any], make: Callable[..., Any]) -> None:
-        self.size, self.columns, self.make = size, columns, make
-        self.first, self.block = -1, []
-
-    def __len__(self) -> int:
-        return self.size
-
-    @overload
-    def __getitem__(self, index: int) -> Any: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Any]: ...
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(self.size)[index]]
-        row = range(self.size)[index]
-        first = row - row % COLUMN_CHUNK
-        if first != self.first:
-            last = min(first + COLUMN_CHUNK, self.size)
-            self.block = [
-                self.make(*row) for row in zip(*(np.asarray(c[first:last]).tolist() for c in self.columns), strict=True)
-            ]
-            self.first = first
-        return self.block[row - first]
-
-
-class _Head:
-    """The first rows of an array that may have more, which do not count."""
-
-    def __init__(self, array: Any, size: int) -> None:
-        self.array, self.shape, self.dtype = array, (size, *array.shape[1:]), array.dtype
-        self.ndim = len(self.shape)
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        first, *rest = key if isinstance(key, tuple) else (key,)
-        if first is Ellipsis:
-            first, rest = slice(None), [Ellipsis, *rest]
-        rows = range(self.shape[0])[first]
-        if isinstance(rows, int):
-            return np.asarray(self.array[(rows, *rest)])
-        return np.asarray(self.array[(slice(rows.start, max(rows.stop, 0), rows.step), *rest)])
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self[:], dtype=dtype)
-
-
 def _region(chrom: str, start: int, end: int, strand: str, name: str, row: int, fields: str) -> Region:
     return Region(chrom, start, end, strand, name, row, tuple(fields.split("\t")) if fields else ())
 
@@ -463,13 +415,16 @@ def _open(folder: Path, mode: str) -> tuple[Any, dict[str, Any]]:
 
 def _whole(folder: Path, group: Any, name: str, n: int, finished: bool) -> Any:
     """An array with all its rows and chunks, or an error: Zarr would read zeros where a file is missing."""
-    array = group[name] if name in group else None
-    lacking = array is None or array.shape[0] < n
-    if lacking or (finished and (array.shape[0] != n or array.nchunks_initialized < array.nchunks)):
-        raise ValueError(
-            f"{folder} lacks a part of {name}, as after a copy that was cut short; copy or score it again."
-        )
-    return array
+    array: Any = group.get(name)
+    if array is None:
+        whole = False
+    elif finished:
+        whole = array.shape[0] == n and array.nchunks_initialized == array.nchunks
+    else:
+        whole = array.shape[0] >= n
+    if whole:
+        return array
+    raise ValueError(f"{folder} lacks a part of {name}, as after a copy that was cut short; copy or score it again.")
 
 
 def _check_free(folder: Path, overwrite: bool) -> None:

@@ -141,12 +141,12 @@ class _Sweep:
 
     def _row(self, row: int) -> tuple[np.ndarray, np.ndarray, int]:
         """Positions in ascending order and values of one sequence, and start + end of its region."""
-        region, attributions, mask = (column[row % BLOCK] for column in self.block(row - row % BLOCK))
+        regions, values, mask = self.block(row - row % BLOCK)
+        region, at = regions[row % BLOCK], row % BLOCK
         positions = mutated_positions(region, self.scores)
-        keep = mask & (positions >= 0) & (positions < self.sizes[region.chrom])
-        positions, values = positions[keep], attributions[keep].astype(np.float64)
+        keep = mask[at] & (positions >= 0) & (positions < self.sizes[region.chrom])
         order = slice(None, None, -1) if region.strand == "-" else slice(None)
-        return positions[order], values[order], region.start + region.end
+        return positions[keep][order], values[at, keep].astype(np.float64)[order], region.start + region.end
 
     def _read(self, first: int, target: int, rule: str) -> tuple[list[Region], np.ndarray, np.ndarray]:
         """Regions, values (n, P) and mask (n, P) of some sequences."""
@@ -222,6 +222,8 @@ def _write(path: Path, sizes: dict[str, int], sweep: _Sweep) -> None:
     def watched() -> Iterator[Interval]:
         try:
             yield from sweep
+        except GeneratorExit:  # the library has given up: what it wrote is looked at below
+            raise
         except BaseException as error:  # even an interrupt must not pass for the end of the values
             failed.append(error)
             return
@@ -232,7 +234,8 @@ def _write(path: Path, sizes: dict[str, int], sweep: _Sweep) -> None:
         raise failed[0]
     if first is None:
         raise ValueError(
-            "There is no value to write: no region has a mutated letter on its chromosome, and a bigWig cannot be empty."
+            "There is no value to write, and a bigWig cannot be empty: no region has a mutated letter on its "
+            "chromosome."
         )
     pybigtools.open(str(path), "w").write(sizes, _chain(first, values))
     if failed:

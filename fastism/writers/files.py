@@ -18,8 +18,8 @@ import numpy as np
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A name beside ``path`` to write to; what is there is moved to ``path`` once all is written.
 
-    When the writing fails, nothing is left. When the process is killed, a file ``.part-...`` is left beside ``path`` and
-    whatever stood under ``path`` before stands there still.
+    When the writing fails, nothing is left. When the process is killed, a file ``.part-...`` is left beside ``path``.
+    Either way, what stood under ``path`` before stands there still.
 
     Args:
         path: The final name. Its ending is kept, for libraries that choose a format by it.

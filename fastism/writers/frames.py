@@ -67,9 +67,9 @@ def to_anndata(scores: ISMScores, *, target: int | str = 0, rule: str = "mean4")
         rule: Of the attributions in the layers.
 
     Returns:
-        An AnnData whose observations are the N sequences (``chrom``, ``start``, ``end``, ``strand``, ``name``) and whose
-        variables are the P * A pairs of position and letter (``position`` from 0 at the sequence's start, ``letter``),
-        named as ``"12:G"``. ``X`` are the target's differences, the layers ``hypothetical`` and ``projected`` its
+        An AnnData whose observations are the N sequences (``chrom``, ``start``, ``end``, ``strand``, ``name``) and
+        whose variables are the P * A pairs of ``position``, from 0 at the sequence's start, and ``letter``, named as
+        ``"12:G"``. ``X`` are the target's differences, the layers ``hypothetical`` and ``projected`` its
         attributions; ``obsm["reference"]`` (N, T) the values of all targets for the sequences as they are, and
         ``uns["fastism"]`` what was done, as JSON.
 

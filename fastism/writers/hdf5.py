@@ -78,7 +78,7 @@ def write_hdf5(
         rule=rule,
         orientation=orientation,
         base_order="".join(scores.alphabet[i] for i in acgt(scores.alphabet)),
-        axes="hyp_scores, input_seqs (sequence, position, base); raw, shap, projected_shap/seq (sequence, base, position)",
+        axes="hyp_scores, input_seqs (sequence, position, base); raw, shap, projected_shap (sequence, base, position)",
         stored=dtype,
     )
     with ExitStack() as stack:

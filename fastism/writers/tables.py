@@ -121,7 +121,8 @@ def checked(batches: Iterable[Batch]) -> Iterator[dict[str, Any]]:
         names = names or list(batch)
         if set(batch) != set(names):
             raise ValueError(
-                f"Batch {number} has the columns {', '.join(batch)}; those of the first, {', '.join(names)}, are accepted."
+                f"Batch {number} has the columns {', '.join(batch)}; those of the first are accepted, "
+                f"{', '.join(names)}."
             )
         lengths = {name: len(batch[name]) for name in names}
         if len(set(lengths.values())) > 1:

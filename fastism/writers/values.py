@@ -187,8 +187,8 @@ def placed(region: Region, length: int) -> Region:
     """
     if len(region) != length:
         raise ValueError(
-            f"The region {region} has {len(region)} positions and its sequence {length}; regions as long as the model's "
-            "input are accepted."
+            f"The region {region} has {len(region)} positions and its sequence {length}; regions as long as the "
+            "model's input are accepted."
         )
     return region
 

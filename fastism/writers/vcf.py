@@ -43,6 +43,8 @@ def write_vcf(
         are ``_`` and a field of that name that the template has already is left alone (ours begins with ``fastism_``
         then). A variant without scores is kept: it has the flag ``FASTISM_SKIPPED`` and the reasons, one for each
         allele, in ``FASTISM_STATUS``; one whose reference allele is not the genome's has ``FASTISM_REF_MISMATCH``.
+        pysam adds ``END`` to records of
+        symbolic alleles such as ``<DEL>`` that lack it.
 
     Raises:
         ImportError: If pysam is missing.
@@ -196,6 +198,7 @@ def _add_flags(header: Any) -> None:
         (STATUS, ".", "String", "Why fastism has no score, for each alternative allele; ok where it has"),
         (SKIPPED, 0, "Flag", "fastism has no score for an alternative allele"),
         (MISMATCH, 0, "Flag", "The reference allele is not that of the genome that fastism read"),
+        ("END", 1, "Integer", "Last position of the variant"),  # pysam puts it into every record of <DEL> and the like
     ):
         if key not in header.info:
             header.info.add(key, number, kind, text)
