@@ -175,7 +175,7 @@ def test_a_sequence_is_found_by_row_name_and_region(scores):
         np.testing.assert_array_equal(heatmap_of(plot_scores(scores, which)), expected)
     logo, heatmap = plot_scores(scores, 2, target="RAD21")
     np.testing.assert_array_equal(heatmap_of((logo, heatmap)), scores.differences[2, :, :, 1].T)
-    assert logo.get_title(loc="left") == f"peak_3   {scores.regions[2]}   RAD21"
+    assert logo.get_title(loc="left") == f"peak_3 · {scores.regions[2]} · RAD21"
     assert "mean4" in logo.get_ylabel()
     assert heatmap.child_axes[0].get_ylabel() == "difference (log2FC)"
 

@@ -309,6 +309,17 @@ def test_a_store_that_lost_a_file_is_refused(tmp_path):
             open_scores(path)
 
 
+def test_what_a_killed_process_leaves_beside_the_chunks_does_not_count_as_one(tmp_path):
+    path = save_scores(tmp_path / "a.zarr", example())
+    for name in ("differences", "regions/chrom"):
+        (path / name / "c" / "0123456789abcdef.partial").write_bytes(b"half")
+    assert_equal(open_scores(path), example())
+    chunk = path / "reference" / "c" / "0" / "0"
+    chunk.rename(chunk.with_name("0.0123456789abcdef.partial"))
+    with pytest.raises(ValueError, match="lacks a part of reference"):
+        open_scores(path)
+
+
 def test_another_format_is_refused(tmp_path):
     path = save_scores(tmp_path / "a.zarr", example())
     group = zarr.open_group(str(path), mode="r+")

@@ -304,6 +304,12 @@ def test_no_sequences_leave_datasets_of_no_rows(tmp_path):
         assert file["subtract"].shape == (0, P, 4, 2)
     assert np.load(write_npz(tmp_path / "c", scores)[1])["arr_0"].shape == (0, 4, 7)
     assert (tmp_path / "a_regions.bed").read_text() == ""
+
+
+def test_no_sequences_make_frames_of_no_rows():
+    for name in ("xarray", "anndata", "pandas"):
+        pytest.importorskip(name)
+    scores = example()[:0]
     assert to_xarray(scores).sizes["sequence"] == 0
     assert to_anndata(scores).shape == (0, 20)
     assert to_pandas(scores).shape == (0, 9)

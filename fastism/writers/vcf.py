@@ -43,8 +43,7 @@ def write_vcf(
         are ``_`` and a field of that name that the template has already is left alone (ours begins with ``fastism_``
         then). A variant without scores is kept: it has the flag ``FASTISM_SKIPPED`` and the reasons, one for each
         allele, in ``FASTISM_STATUS``; one whose reference allele is not the genome's has ``FASTISM_REF_MISMATCH``.
-        pysam adds ``END`` to records of
-        symbolic alleles such as ``<DEL>`` that lack it.
+        pysam adds ``END`` to records of symbolic alleles such as ``<DEL>`` that lack it.
 
     Raises:
         ImportError: If pysam is missing.
