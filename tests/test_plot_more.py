@@ -96,8 +96,8 @@ def term(strongest: float, other: float) -> np.ndarray:
 
 @pytest.mark.parametrize(("reduce", "expected"), [("strongest", -4.0), ("mean", (-4.0 + 3.0) / 9), ("norm", 5.0)])
 def test_pairs_reduce_letters_to_one_number(reduce, expected):
-    terms = np.zeros((3, 3, 4, 4))
-    terms[0, 2] = term(-4.0, 3.0)  # only one side of the diagonal is filled
+    terms = np.zeros((3, 4, 3, 4))
+    terms[0, :, 2] = term(-4.0, 3.0)  # only one side of the diagonal is filled
     axis = plot_pairs([10, 11, 12], terms, layout="square", reduce=reduce)
     values = np.ma.asarray(axis.images[0].get_array())
     assert values[0, 2] == pytest.approx(expected)
