@@ -38,8 +38,7 @@ def explain(**given: Any) -> None:
     ism = FastISM(network, **shared.engine_options(given["batch_size"], given["memory"]))
     plan = ism.explain(given["position"], length=length)
     click.echo(str(plan))
-    bounds = central(network, given["mutated_length"], None, None, given["sequence_length"])
-    first, last = bounds["start"], bounds["end"] or length
+    first, last = central(network, given["mutated_length"], None, None, given["sequence_length"])
     alphabet = network.inputs[0].shape[2]
     x = np.eye(alphabet, dtype="float32")[np.random.default_rng(0).integers(0, alphabet, (1, length))]
     few = min(last, first + max(8, (last - first) // 20))
