@@ -19,7 +19,7 @@ from fastism.sequences import one_hot
 from fastism.store import Store, open_scores
 
 #: Bytes of differences that a batch should hold, and sequences at most.
-BATCH_BYTES, MOST_SEQUENCES = 64 << 20, 64
+BATCH_BYTES, MOST_SEQUENCES = 64 << 20, 16
 
 
 class NothingLeft(ValueError):

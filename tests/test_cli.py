@@ -106,9 +106,14 @@ def test_export_writes_what_other_tools_read(done):
         values = np.array(file.values("chr1", 100, 130, fillna=None))
     projected = scores.attributions(1)[0].sum(-1)
     np.testing.assert_allclose(values, projected[:30], rtol=1e-4, atol=1e-6)
-    assert len((folder / "out.bed").read_text().splitlines()) == 5
+    assert len((folder / "out_kept.bed").read_text().splitlines()) == 5
     assert (folder / "out.tsv.gz").stat().st_size > 100
     assert all(f"{name}: " in said for name in formats)
+    assert (folder / "regions.bed").read_text().count("\n") == 8
+    again = call("export", folder / "out.zarr", "--format", "hdf5", "--format", "tsv", code=1)
+    assert "out.h5" in again
+    assert "would be replaced; allow it (--overwrite)" in again
+    call("export", folder / "out.zarr", "--format", "hdf5", "--overwrite")
     assert "needs --chrom-sizes" in call("export", folder / "out.zarr", "--format", "bigwig", code=2)
 
 
