@@ -40,8 +40,8 @@ __all__ = [
     "map_regions",
     "open_scores",
     "register_rule",
-    "save_scores",
     "saturation_mutagenesis",
+    "save_scores",
     "score_variants",
     "unregister_rule",
 ]
