@@ -3,12 +3,13 @@
 #   make demo    train a small model, map it naively and fast, draw the map (in fastism-demo/)
 #   make test    lint, then all tests on TensorFlow, JAX and PyTorch, then exactness in float64 on each
 #   make lint    ruff and pyright
+#   make docs    these pages and the reference as a site, in docs/_build/html
 #   make clean   remove the environment and everything generated
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := test
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
@@ -43,8 +44,11 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+docs: $(VENV)/.dev
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
 clean:
-	rm -rf $(VENV) build dist fastism.egg-info fastism-demo .hypothesis .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist docs/_build fastism.egg-info fastism-demo .hypothesis .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -1,6 +1,6 @@
-"""Write the generated parts of these pages: tables of layers, what goes dense, Basset's plan, and the picture.
+"""Write the generated parts of these pages: tables of layers, what goes dense, Basset's plan, and the pictures.
 
-    python docs/make_pages.py            # rewrite the pages and the picture
+    python docs/make_pages.py            # rewrite the pages and the pictures
     python docs/make_pages.py --check    # say which page is out of date, change nothing
 
 What lies between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->`` in a page is made here.
@@ -36,9 +36,9 @@ def main() -> None:
     for page in out_of_date:
         page.write_text(rewritten(page), encoding="utf-8")
         print(f"wrote {page.name}")
-    picture = DOCS / "images" / "plan_basset.png"
-    basset().plot(picture, position=500)
-    print(f"drew {picture.name}")
+    for name, draw in FIGURES.items():
+        draw(DOCS / "images" / name)
+        print(f"drew {name}")
 
 
 def stale() -> Iterator[Path]:
@@ -191,11 +191,17 @@ def basset_plan() -> str:
     return "\n".join(["```text", *lines, "```"])
 
 
+#: What is made of each part that a page marks.
 PARTS = {
     "layers": layer_table,
     "operations": operation_list,
     "dense": dense_table,
     "basset": basset_plan,
+}
+
+#: Pictures in images/, and how each is drawn into a file. `make docs` draws them anew into the site.
+FIGURES: dict[str, Callable[[Path], object]] = {
+    "plan_basset.png": lambda path: basset().plot(path, position=500),
 }
 
 if __name__ == "__main__":
