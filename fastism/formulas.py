@@ -150,11 +150,12 @@ def log2_tensors(y: Any, pseudocount: float) -> Any:
 
 
 def logit_tensors(y: Any, clip: float) -> Any:
-    """Of :func:`logit`."""
+    """Of :func:`logit`; NaN for what is no probability, since nothing can be raised on the device."""
     from keras import ops
 
     p = ops.clip(y, clip, 1 - clip)
-    return ops.subtract(ops.log(p), ops.log1p(ops.negative(p)))
+    odds = ops.subtract(ops.log(p), ops.log1p(ops.negative(p)))
+    return ops.where(ops.logical_and(ops.greater_equal(y, 0), ops.less_equal(y, 1)), odds, float("nan"))
 
 
 def sum_tensors(y: Any) -> Any:

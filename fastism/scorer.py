@@ -136,13 +136,15 @@ class Scorer:
             progress: Show a progress bar.
 
         Raises:
-            ValueError: If the metric leaves more than one number for each target, as ``subtract`` does of profiles.
+            ValueError: If the metric leaves more than one number for each target, as ``subtract`` does of profiles, or
+                none, as ``log2FC`` does of negative predictions.
         """
         found = self._ism.saturate(x, self.start, self._end, progress)
         if self.metric.pairwise:
             values = self.metric(found.reference, found.mutant, target=self._target)
             reference = np.zeros((len(values), *values.shape[3:]))
         else:
+            self._check_numbers(found)
             reference, values = np.asarray(found.reference), np.asarray(difference(*found))
         if values.ndim > 4:
             raise ValueError(
@@ -167,6 +169,16 @@ class Scorer:
             names=names,
             attributes=attributes or self.attributes(),
         )
+
+    def _check_numbers(self, found: Any) -> None:
+        """Say so where the metric, computed on the device, is not defined for what the model gives."""
+        lost = [int(np.isnan(np.asarray(part)).sum()) for part in found[:2]]
+        if any(lost):
+            raise ValueError(
+                f"metric {self.metric.name!r} ({self.metric.formula}) is not a number for {lost[0]} references and "
+                f"{lost[1]} mutants: the predictions are outside of what it takes, such as negative counts, or NaN "
+                "themselves. 'subtract' takes any prediction."
+            )
 
 
 def metric_target(output: int | str | None, targets: Sequence[int] | None) -> Any:

@@ -184,6 +184,19 @@ def test_infinity_within_the_model_is_found_and_the_remedy_works():
     assert FastISM(model, jit=JIT, early_stop_layers=[name]).test_correctness(batch_size=2) is True
 
 
+def test_a_model_that_gives_nan_is_given_back_as_it_is():
+    """Where the model gives no number, nor does the fast path; everywhere else both agree."""
+    x = L.Input((12, 4), name="dna")
+    y = L.Dense(3)(L.Flatten()(L.Conv1D(3, 3)(x)))
+    model = randomize(keras.Model(x, ops.log(y)))
+    arrays = np.eye(4, dtype=keras.config.floatx())[np.random.default_rng(0).integers(0, 4, (2, 12))]
+    with np.errstate(invalid="ignore"):
+        naive = saturated(model, [arrays], 0)[0]
+        fast = FastISM(model, jit=JIT).saturate(arrays).mutant
+    assert 0 < np.isnan(naive).sum() < naive.size
+    np.testing.assert_allclose(fast, naive, rtol=1e-3, atol=1e-3)
+
+
 def test_the_check_can_be_left_out(monkeypatch):
     monkeypatch.setattr("fastism.check.self_check", lambda *a: pytest.fail("was checked"))
     FastISM(small(), test_correctness=False)

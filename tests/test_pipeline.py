@@ -139,6 +139,16 @@ def test_metrics_of_profiles_on_the_device_and_of_pairs_on_the_host(tmp_path):
         scorer(model, "subtract", output=0, start=10, end=20)(x)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+@pytest.mark.parametrize("metric", ["log2FC", "logit"])
+def test_metrics_that_the_predictions_do_not_suit_are_an_error(tmp_path, metric):
+    _, model = save_model(tmp_path)
+    x = np.eye(4, dtype="float32")[np.random.default_rng(0).integers(0, 4, (2, LENGTH))]
+    assert model.predict(x, verbose=0).min() < -1
+    with pytest.raises(ValueError, match=f"metric '{metric}' .* is not a number for .* 'subtract' takes any"):
+        Scorer(model, metric, jit=JIT)(x)
+
+
 def test_both_strands_of_two_models_are_averaged(tmp_path):
     models = [save_model(tmp_path, f"{seed}.keras", seed)[1] for seed in (0, 1)]
     x = np.eye(4, dtype="float32")[np.random.default_rng(0).integers(0, 4, (2, LENGTH))]
