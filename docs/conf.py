@@ -53,6 +53,8 @@ python_maximum_signature_line_length = 88
 
 html_title = f"fastism {release}"
 html_theme = "furo" if find_spec("furo") else "alabaster"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_show_sphinx = False
 html_copy_source = False
 if html_theme == "furo":
