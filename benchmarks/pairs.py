@@ -4,6 +4,7 @@ Run from the repository root::
 
     python -m benchmarks.pairs                            # Basset, 1000 bp, a window of 100
     python -m benchmarks.pairs --models bpnet --window 30
+    python -m benchmarks.pairs --update-docs              # put the table of an existing file into docs/performance.md
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from benchmarks.cases import CASES
 from benchmarks.harness import TOLERANCE, Naive, in_turns, one_hot, substitutions
 from benchmarks.machine import machine, now, versions
 from benchmarks.processes import fresh
-from benchmarks.report import write_json
+from benchmarks.report import PERFORMANCE, write_json
 
 NAME = "pairs"
 
@@ -83,7 +84,7 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
 def main(**options: Any) -> None:
     """Time all pairs of substitutions in a window against predicting them."""
     output = shared.place({"device": "cpu", **options}, NAME)
-    if shared.shown(options, output, table, {}):
+    if shared.shown(options, output, table, {(PERFORMANCE, NAME): table}):
         return
     asked = {k: options[k] for k in ("window", "repeats", "naive_seconds")} | {"seed": 0}
     here, results = machine(), []

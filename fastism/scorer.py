@@ -10,6 +10,7 @@ import numpy as np
 
 from fastism import backend
 from fastism.ensemble import Ensemble
+from fastism.inputs import read_positions
 from fastism.ism import FastISM
 from fastism.metrics import Metric, get_metric
 from fastism.regions import Region
@@ -75,8 +76,6 @@ class Scorer:
         if self._indices is not None and self.targets is None:
             self.targets = tuple(map(str, self._indices))
         self.length = input_length(self.models[0], length, options.get("seq_input_idx", 0))
-        from fastism.inputs import read_positions
-
         self.start, self._end = read_positions(start, end, self.length)
         self.rc, self.shifts = bool(rc), tuple(shifts)
         if not self.metric.pairwise:

@@ -125,6 +125,7 @@ def test_what_the_package_offers():
     for name in fastism.__all__:
         assert hasattr(fastism, name)
     assert {"FastISM", "NaiveISM", "Saturation", "UnsupportedLayerError", "MismatchError"} <= set(fastism.__all__)
+    assert {"Scorer", "map_regions", "open_scores", "load_model", "saturation_mutagenesis"} <= set(fastism.__all__)
     assert issubclass(UnsupportedLayerError, ValueError)
 
 
