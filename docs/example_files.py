@@ -9,6 +9,8 @@ pages compute and draw from these files is what fastism makes of any model.
 from __future__ import annotations
 
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import keras
@@ -33,7 +35,7 @@ PEAKS = (
 
 
 def write(folder: Path) -> None:
-    """Write ``model.keras``, ``other.keras``, ``profile.keras``, ``genome.fa``, ``peaks.bed`` and ``variants.vcf``."""
+    """Write three models, a genome with the lengths of its chromosomes, peaks, and variants, plain and compressed."""
     with_motif(seed=1).save(folder / "model.keras")
     with_motif(seed=2).save(folder / "other.keras")
     profile_of_motif().save(folder / "profile.keras")
@@ -54,6 +56,9 @@ def write(folder: Path) -> None:
     ]
     body = [f"chr1\t{at}\t.\t{ref}\t{alt}\t.\t.\t." for at, ref, alt in rows]
     (folder / "variants.vcf").write_text("\n".join([*head, *body, ""]))
+    if find_spec("pysam"):
+        import_module("pysam").tabix_compress(str(folder / "variants.vcf"), str(folder / "variants.vcf.gz"), force=True)
+    (folder / "genome.sizes").write_text(f"chr1\t{CHROMOSOME}\n")
 
 
 def genome() -> str:
@@ -98,7 +103,7 @@ def with_motif(seed: int) -> keras.Model:
     second.set_weights([weights, -threshold])
     shares = rng.normal(0, 30, (8, 1))
     shares[:2, 0] = 60, 30
-    last.set_weights([shares, np.zeros(1)])
+    last.set_weights([shares, np.ones(1)])  # above zero, as counts are
     return model
 
 
