@@ -1,14 +1,16 @@
 """How Sphinx builds these pages: `make docs`.
 
-The pages are plain Markdown that reads as well in a repository browser. Three things are made while they are read: the
-contents, from the links of the index pages; the reference, from the names that pages in ``api/`` list in a
-```` ```{reference} ```` block; and the help of commands, from those in a ```` ```{command} ```` block. The pictures
-that :mod:`make_pages` draws are drawn anew into the site.
+The pages are plain Markdown that reads as well in a repository browser. Some things are made while they are read: the
+contents, from the links of the index pages; the reference, from the names that a ```` ```{reference} ```` block lists;
+the help of commands, from those in a ```` ```{command} ```` block; a list of the notebooks in a folder, for a
+```` ```{notebooks} ```` block; and pictures.md is run, and what its lines save is shown below them. The pictures that
+:mod:`make_pages` draws are drawn anew into the site.
 """
 
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 import sys
@@ -51,6 +53,8 @@ python_maximum_signature_line_length = 88
 
 html_title = f"fastism {release}"
 html_theme = "furo" if find_spec("furo") else "alabaster"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_show_sphinx = False
 html_copy_source = False
 if html_theme == "furo":
@@ -60,11 +64,15 @@ if html_theme == "furo":
     }
 
 LINK = re.compile(r"\]\((?!\.\.)([\w./-]+)\.md\)")
-BLOCK = re.compile(r"^```\{(reference|command)\}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```\{(reference|command|notebooks)\}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SAVED = re.compile(r"savefig\(\"([\w.]+)\"")
+MADE = DOCS / "_build" / "pictures"
 
 
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.connect("env-get-outdated", lambda *_: ["pictures"])  # what is made from it may have been removed
     app.connect("source-read", read)
     app.connect("autodoc-process-docstring", escape)
     app.connect("autodoc-skip-member", skip)
@@ -76,9 +84,10 @@ def read(app: Any, page: str, source: list[str]) -> None:
     """Add to a page what is made while it is read."""
     if page in ("index", "api/index"):
         source[0] += "\n\n" + "\n\n".join(contents(source[0]))
-    if page.startswith("api/"):
-        made = {"reference": reference, "command": commands}
-        source[0] = BLOCK.sub(lambda m: "\n\n".join(part for n in m[2].split() for part in made[m[1]](n)), source[0])
+    if page == "pictures":
+        source[0] = pictures(source[0])
+    made = {"reference": reference, "command": commands, "notebooks": notebooks}
+    source[0] = BLOCK.sub(lambda m: "\n\n".join(part for n in m[2].split() for part in made[m[1]](n)), source[0])
 
 
 def contents(text: str) -> Iterator[str]:
@@ -135,6 +144,39 @@ def commands(name: str) -> Iterator[str]:
     yield from helped(main, [name], None)
 
 
+def notebooks(folder: str) -> Iterator[str]:
+    """A link to each notebook of a folder, by its heading, with the first sentence below it."""
+    for path in sorted((DOCS / folder).glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+        title = re.search(r"^# (.+)$", text, re.MULTILINE)
+        yield f"- [{title[1] if title else path.stem}]({folder}/{path.name})"
+
+
+def pictures(text: str) -> str:
+    """Run the lines of a page in a folder with the files that they read, and show below them what they save."""
+    import example_files
+
+    names: dict[str, Any] = {}
+
+    def shown(block: re.Match[str]) -> str:
+        exec(compile(block[1], "pictures.md", "exec"), names)
+        saved = SAVED.findall(block[1])
+        return "\n\n".join([block[0], *(f"![{name.split('.')[0]}](_build/pictures/{name})" for name in saved)])
+
+    MADE.mkdir(parents=True, exist_ok=True)
+    before = os.getcwd()
+    try:
+        example_files.write(MADE)
+        os.chdir(MADE)
+        return CODE.sub(shown, text)
+    except ImportError as error:
+        logger.info("pictures.md is left without pictures: %s", error)
+        return text
+    finally:
+        os.chdir(before)
+
+
 def escape(app: Any, what: str, name: str, member: Any, options: Any, lines: list[str]) -> None:
     """Keep the star of shapes such as (N, *output), outside of literals, from beginning an emphasis."""
     for i, line in enumerate(lines):
@@ -158,9 +200,12 @@ def shorten(app: Any, domain: str, kind: str, content: Any) -> None:
 def draw(app: Any, error: Exception | None) -> None:
     """Draw the pictures anew, in place of the copies in the repository."""
     folder = Path(app.outdir) / "_images"
-    if error is None and folder.is_dir() and find_spec("matplotlib"):
+    if error is None and folder.is_dir():
         from make_pages import FIGURES
 
         for name, make in FIGURES.items():
-            make(folder / name)
-            logger.info("drew %s", name)
+            try:
+                make(folder / name)
+                logger.info("drew %s", name)
+            except (ImportError, FileNotFoundError) as missing:
+                logger.info("left %s as it was: %s", name, missing)

@@ -9,8 +9,12 @@ What lies between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->`` in a page is
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +41,11 @@ def main() -> None:
         page.write_text(rewritten(page), encoding="utf-8")
         print(f"wrote {page.name}")
     for name, draw in FIGURES.items():
-        draw(DOCS / "images" / name)
-        print(f"drew {name}")
+        try:
+            draw(DOCS / "images" / name)
+            print(f"drew {name}")
+        except (ImportError, FileNotFoundError) as missing:
+            print(f"left {name} as it was: {missing}")
 
 
 def stale() -> Iterator[Path]:
@@ -191,6 +198,49 @@ def basset_plan() -> str:
     return "\n".join(["```text", *lines, "```"])
 
 
+# ------------------------------------------------------------------------------------------ a result
+
+
+@cache
+def result() -> Any:
+    """The map of the files that the pages read, in memory."""
+    sys.path.insert(0, str(DOCS))
+    import example_files
+
+    from fastism.pipeline import map_regions
+    from fastism.scorer import Scorer
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        example_files.write(folder)
+        scorer = Scorer(keras.models.load_model(folder / "model.keras"), start=400, end=600)
+        return map_regions(scorer, folder / "genome.fa", folder / "peaks.bed", folder / "peaks.zarr")[0][:]
+
+
+def peak(path: Path) -> None:
+    """The map of the quickstart."""
+    from fastism.plot import plot_scores
+
+    logo, _ = plot_scores(result(), 0, start=475, end=545)
+    logo.figure.savefig(path, dpi=150)
+
+
+def report(path: Path) -> None:
+    """The report of that result, as Chromium shows it."""
+    from fastism.report import write_report
+
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        raise FileNotFoundError("there is no Chromium")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        page, shot = Path(name) / "report.html", Path(name) / "report.png"
+        write_report(page, result())
+        flags = "--headless --no-sandbox --disable-gpu --hide-scrollbars --no-first-run --window-size=1280,800"
+        options = [*flags.split(), f"--user-data-dir={name}/profile", f"--screenshot={shot}"]
+        subprocess.run([chromium, *options, page.as_uri()], check=True, capture_output=True, timeout=60)
+        shutil.copyfile(shot, path)
+
+
 #: What is made of each part that a page marks.
 PARTS = {
     "layers": layer_table,
@@ -202,6 +252,8 @@ PARTS = {
 #: Pictures in images/, and how each is drawn into a file. `make docs` draws them anew into the site.
 FIGURES: dict[str, Callable[[Path], object]] = {
     "plan_basset.png": lambda path: basset().plot(path, position=500),
+    "peak.png": peak,
+    "report.png": report,
 }
 
 if __name__ == "__main__":

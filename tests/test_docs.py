@@ -8,17 +8,21 @@ import io
 import os
 import pkgutil
 import re
+import shlex
+import shutil
 import subprocess
 import sys
+import textwrap
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
 import keras
-import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import fastism
+from fastism.cli import main
 from fastism.rules import RULES
 
 ROOT = Path(__file__).parents[1]
@@ -52,30 +56,35 @@ def own_rules():
         del RULES[cls]
 
 
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A folder with the files that the pages read."""
+    folder = tmp_path_factory.mktemp("files")
+    imported("example_files").write(folder)
+    return folder
+
+
 @pytest.fixture
-def with_files(tmp_path, monkeypatch):
-    """A folder with the files that the pages read, as the working directory."""
-    sequence = keras.Input((1000, 4))
-    h = keras.layers.Conv1D(8, 11, padding="same", activation="relu")(sequence)
-    h = keras.layers.MaxPooling1D(5)(h)
-    h = keras.layers.Conv1D(8, 5, padding="same", activation="relu")(h)
-    h = keras.layers.GlobalAveragePooling1D()(h)
-    keras.Model(sequence, keras.layers.Dense(1)(h)).save(tmp_path / "model.keras")
-    genome = "".join(np.random.default_rng(0).choice(list("ACGT"), 5000))
-    lines = [genome[i : i + 60] for i in range(0, 5000, 60)]
-    (tmp_path / "genome.fa").write_text("\n".join([">chr1", *lines, ""]))
-    (tmp_path / "peaks.bed").write_text("chr1\t1000\t1200\ta\t0\t+\nchr1\t50\t250\tb\t0\t-\nchr2\t1\t9\n")
-    snv, indel = (2000, genome[1999], "ACGT"["CGTA".index(genome[1999])]), (2500, genome[2499:2502], genome[2499])
-    rows = ["\t".join(["chr1", str(at), ".", ref, alt, ".", ".", "."]) for at, ref, alt in (snv, indel)]
-    head = ["##fileformat=VCFv4.2", "##contig=<ID=chr1,length=5000>", "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"]
-    (tmp_path / "variants.vcf").write_text("\n".join([*head, *rows, ""]))
+def with_files(files, tmp_path, monkeypatch):
+    """A folder with those files as the working directory."""
+    for path in files.iterdir():
+        shutil.copy(path, tmp_path)
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if python_blocks(p)], ids=lambda p: p.name)
+def need(text: str) -> None:
+    """Skip what needs libraries of the extras that are not installed."""
+    for package in ("matplotlib", "logomaker"):
+        pytest.importorskip(package)
+    if re.search(r"fastism\.(pipeline|writers|vcf)|^fastism ism|map_regions", text, re.MULTILINE):
+        for package in ("zarr", "pysam", "pybigtools"):
+            pytest.importorskip(package)
+
+
+# the pictures' page is run where the site is built
+@pytest.mark.parametrize("page", [p for p in PAGES if python_blocks(p) and p.stem != "pictures"], ids=lambda p: p.name)
 def test_python_blocks_run(page, with_files, own_rules):
-    pytest.importorskip("matplotlib")
-    pytest.importorskip("logomaker")
+    need(page.read_text(encoding="utf-8"))
     names: dict = {"__name__": "page"}
     for where, code in python_blocks(page):
         printed = io.StringIO()
@@ -86,16 +95,44 @@ def test_python_blocks_run(page, with_files, own_rules):
             assert any(line == expected for line in lines), f"{where}: nothing printed is {expected!r}"
 
 
-@pytest.fixture(scope="module")
-def make_pages():
-    spec = importlib.util.spec_from_file_location("make_pages", ROOT / "docs" / "make_pages.py")
+def commands(page: Path) -> list[str]:
+    """The lines of a page for the command `fastism`."""
+    blocks = re.findall(r"^```bash\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("fastism ")]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=lambda p: p.name)
+def test_commands_run(page, with_files):
+    text = page.read_text(encoding="utf-8")
+    need(text)
+    said = ""
+    for line in commands(page):
+        outcome = CliRunner().invoke(main, shlex.split(line, comments=True)[1:])
+        assert outcome.exit_code == 0, f"{page.name}: {line}\n{outcome.output}"
+        said += outcome.output
+    for block in re.findall(r"^ {3}```text\n(.*?)^ {3}```$", text, re.MULTILINE | re.DOTALL):
+        assert textwrap.dedent(block) in said, f"{page.name}: nothing said is {block}"
+    for name in re.findall(r"`(peaks\.[\w.]+|peaks_\w+\.bed)`", text):
+        assert Path(name).exists(), f"{page.name}: the commands leave no {name}"
+
+
+def imported(name: str):
+    """A program of docs/."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        del sys.modules[spec.name]
+    return module
+
+
+@pytest.fixture(scope="module")
+def make_pages():
+    return imported("make_pages")
 
 
 def generated(page: str, name: str) -> str:
@@ -181,7 +218,7 @@ class Links(HTMLParser):
 
 
 def test_site_builds_without_warnings(tmp_path):
-    for package in ("sphinx", "myst_parser", "matplotlib"):
+    for package in ("sphinx", "myst_parser", "furo", "matplotlib", "logomaker", "zarr", "pysam"):
         pytest.importorskip(package)
     site = tmp_path / "site"
     options = ["-W", "--keep-going", "-b", "html", "-d", str(tmp_path / "doctrees")]
@@ -194,6 +231,10 @@ def test_site_builds_without_warnings(tmp_path):
     )
     assert built.returncode == 0, built.stderr
     assert "drew plan_basset.png" in built.stdout
+    assert "drew peak.png" in built.stdout
+    assert "without pictures" not in built.stdout
+    saved = set(re.findall(r'savefig\("([\w.]+)"', (ROOT / "docs" / "pictures.md").read_text()))
+    assert {"pairs.png", "alleles.png", "comparison.png"} < saved <= {p.name for p in (site / "_images").iterdir()}
 
     pages = {page: Links(page) for page in site.rglob("*.html")}
     for page, links in pages.items():
