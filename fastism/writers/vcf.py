@@ -1,0 +1,217 @@
+"""Scores of variants in the INFO fields of a VCF."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from fastism.writers.files import as_json, atomic, library
+from fastism.writers.tables import VARIANT_COLUMNS, Batch, checked
+
+STATUS, SKIPPED, MISMATCH = "FASTISM_STATUS", "FASTISM_SKIPPED", "FASTISM_REF_MISMATCH"
+NOT_SCORED = "not_scored"
+OURS = "Score of fastism: "
+MODES = {".vcf": "w", ".gz": "wz", ".bgz": "wz", ".bcf": "wb"}
+
+
+def write_vcf(
+    path: str | os.PathLike[str],
+    batches: Iterable[Batch],
+    *,
+    template: str | os.PathLike[str] | None = None,
+    contigs: Mapping[str, int | None] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write scores of variants as INFO fields, one value for each alternative allele.
+
+    Args:
+        path: Name of the file: ``.vcf``, ``.vcf.gz`` (bgzip) or ``.bcf``.
+        batches: As in :func:`fastism.writers.write_tsv`, one row for each alternative allele, in the order of the
+            template if there is one.
+        template: The VCF or BCF that the variants were read from. All its records are kept, with what they say. A row
+            belongs to an allele of equal position, alleles (in either case) and chromosome (with or without ``chr``).
+        contigs: Chromosomes and their lengths (None: not known) for the header; needed without a template.
+        metadata: Written into the header as one line of JSON, ``##fastism=...``.
+
+    Returns:
+        The path. A column of scores becomes an INFO field of that name, in which characters that a VCF does not allow
+        are ``_`` and a field of that name that the template has already is left alone (ours begins with ``fastism_``
+        then). A variant without scores is kept: it has the flag ``FASTISM_SKIPPED`` and the reasons, one for each
+        allele, in ``FASTISM_STATUS``; one whose reference allele is not the genome's has ``FASTISM_REF_MISMATCH``.
+        pysam adds ``END`` to records of symbolic alleles such as ``<DEL>`` that lack it.
+
+    Raises:
+        ImportError: If pysam is missing.
+        ValueError: If there is neither template nor contigs, a chromosome is not among them, a row is not in the
+            template or not in its order, or batches have different columns.
+    """
+    final = Path(path)
+    if final.suffix not in MODES:
+        raise ValueError(f"{final} ends in {final.suffix!r}; .vcf, .vcf.gz and .bcf are accepted.")
+    if template is None and contigs is None:
+        raise ValueError("write_vcf needs template, the VCF that was read, or contigs, the genome's chromosomes.")
+    pysam = library("pysam", "write_vcf")
+    rows = _Rows(batches)
+    with ExitStack() as stack:
+        part = stack.enter_context(atomic(final))
+        source = None if template is None else stack.enter_context(pysam.VariantFile(os.fspath(template)))
+        header = pysam.VariantHeader() if source is None else source.header
+        _add_contigs(header, contigs, template, pysam)
+        fields = _fields(rows.scores, header)
+        for name, field in fields.items():
+            if field not in header.info:
+                header.info.add(field, "A", "Float", f"{OURS}{name}".replace('"', "'"))
+        _add_flags(header)
+        if metadata is not None:
+            header.add_line(f"##fastism={as_json(metadata)}")
+        out = stack.enter_context(pysam.VariantFile(str(part), MODES[final.suffix], header=header))
+        records = _new_records(header, rows) if source is None else _template_records(source, rows, str(template))
+        for record, found in records:
+            _annotate(record, found, fields)
+            out.write(record)
+    return final
+
+
+class _Rows:
+    """Rows of the batches, one at a time, with a look at the next."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._batches = checked(batches)
+        first = next(self._batches, None)
+        missing = [name for name in VARIANT_COLUMNS if first is not None and name not in first]
+        if missing:
+            raise ValueError(f"The batches lack {', '.join(missing)}; {', '.join(VARIANT_COLUMNS)} are needed.")
+        self.scores = [name for name in first or () if name not in VARIANT_COLUMNS]
+        self._rows = self._each(first)
+        self.next = next(self._rows, None)
+
+    def _each(self, batch: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+        while batch is not None:
+            columns = [values.tolist() if hasattr(values, "tolist") else list(values) for values in batch.values()]
+            for row in zip(*columns, strict=True):
+                yield dict(zip(batch, row, strict=True))
+            batch = next(self._batches, None)
+
+    def take(self) -> dict[str, Any]:
+        row = self.next
+        self.next = next(self._rows, None)
+        return row or {}
+
+
+def _new_records(header: Any, rows: _Rows) -> Iterator[tuple[Any, list[dict[str, Any] | None]]]:
+    while rows.next is not None:
+        row = rows.take()
+        chrom, ref, alt = row["chrom"], row["ref"] or "", row["alt"] or ""
+        if chrom not in header.contigs:
+            known = ", ".join(list(header.contigs)[:5])
+            raise ValueError(f"Chromosome {chrom!r} is not among the contigs ({known}, ...); give it with its length.")
+        if not re.fullmatch(r"[A-Za-z]+", ref) or not re.fullmatch(r"[A-Za-z*.]+|<[^<>\s,]+>", alt):
+            raise ValueError(
+                f"{chrom}:{row['pos']} has the alleles {ref!r} and {alt!r}, which a VCF cannot hold; write TSV or "
+                "Parquet, or begin both alleles with the base before."
+            )
+        alleles = (ref,) if alt == "." else (ref, alt)
+        start = int(row["pos"]) - 1
+        yield header.new_record(contig=chrom, start=start, stop=start + len(ref), alleles=alleles, id=row["id"]), [row]
+
+
+def _template_records(source: Any, rows: _Rows, name: str) -> Iterator[tuple[Any, list[dict[str, Any] | None]]]:
+    for record in source:
+        found: list[dict[str, Any] | None] = []
+        for alt in record.alts or (".",):
+            found.append(rows.take() if rows.next is not None and _same(rows.next, record, alt) else None)
+        yield record, found
+    if rows.next is not None:
+        row = rows.next
+        raise ValueError(
+            f"The variant {row['chrom']}:{row['pos']} {row['ref']}>{row['alt']} is not in {name}, or not in its order; "
+            "give the rows in the order of the template."
+        )
+
+
+def _same(row: Mapping[str, Any], record: Any, alt: str) -> bool:
+    alike = [(row["ref"], record.ref), (row["alt"] or ".", alt)]
+    return (
+        int(row["pos"]) == record.pos
+        and all((a or "").upper() == (b or "").upper() for a, b in alike)
+        and _bare(row["chrom"]) == _bare(record.chrom)
+    )
+
+
+def _bare(chrom: str) -> str:
+    name = chrom.removeprefix("chr")
+    return "MT" if name == "M" else name
+
+
+def _annotate(record: Any, found: Sequence[Mapping[str, Any] | None], fields: Mapping[str, str]) -> None:
+    """Put scores and flags of a record's alleles into it."""
+    alleles = len(record.alts or ())
+    if alleles:
+        for name, field in fields.items():
+            values = tuple(_number(row[name]) if row else None for row in found)
+            if any(value is not None for value in values):
+                record.info[field] = values
+            elif field in record.info:
+                del record.info[field]  # of an earlier run
+    states = [str(row["status"]) if row else NOT_SCORED for row in found]
+    for key in (STATUS, SKIPPED, MISMATCH):
+        if key in record.info:
+            del record.info[key]
+    if any(state != "ok" for state in states):
+        record.info[STATUS] = tuple(re.sub(r"[\s,;=]+", "_", state) for state in states)
+        record.info[SKIPPED] = True
+    if any(row is not None and row["ref_match"] is not None and not row["ref_match"] for row in found):
+        record.info[MISMATCH] = True
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or math.isnan(value) else float(value)
+
+
+def _fields(names: Sequence[str], header: Any) -> dict[str, str]:
+    """For each column the INFO field: allowed characters, no two alike, none of somebody else's."""
+    fields: dict[str, str] = {}
+    for name in names:
+        base = re.sub(r"[^0-9A-Za-z_.]", "_", name)
+        base = base if re.match(r"[A-Za-z_]", base) else f"_{base}"
+        if base in header.info and not _ours(header.info[base]):
+            base = f"fastism_{base}"
+        field, number = base, 2
+        while field in fields.values() or (field in header.info and not _ours(header.info[field])):
+            field, number = f"{base}_{number}", number + 1
+        fields[name] = field
+    return fields
+
+
+def _ours(field: Any) -> bool:
+    return (field.number, field.type) == ("A", "Float") and (field.description or "").startswith(OURS)
+
+
+def _add_flags(header: Any) -> None:
+    for key, number, kind, text in (
+        (STATUS, ".", "String", "Why fastism has no score, for each alternative allele; ok where it has"),
+        (SKIPPED, 0, "Flag", "fastism has no score for an alternative allele"),
+        (MISMATCH, 0, "Flag", "The reference allele is not that of the genome that fastism read"),
+        ("END", 1, "Integer", "Last position of the variant"),  # pysam puts it into every record of <DEL> and the like
+    ):
+        if key not in header.info:
+            header.info.add(key, number, kind, text)
+
+
+def _add_contigs(
+    header: Any, contigs: Mapping[str, int | None] | None, template: str | os.PathLike[str] | None, pysam: Any
+) -> None:
+    """Chromosomes that the header lacks; a file without any is read once to find them."""
+    found = dict(contigs or {})
+    if template is not None and not len(header.contigs):
+        with pysam.VariantFile(os.fspath(template)) as source:
+            for record in source:
+                found.setdefault(record.chrom, None)
+    for name, length in found.items():
+        if name not in header.contigs:
+            header.contigs.add(name, **({} if length is None else {"length": length}))
