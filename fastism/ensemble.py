@@ -257,7 +257,7 @@ class Ensemble:
         """(N, L, A) the part of ``x`` that is the sequence."""
         part: Any = x
         if isinstance(x, (Mapping, list, tuple)):
-            held = dict(x) if isinstance(x, Mapping) else dict(enumerate(x))
+            held: dict[Any, Any] = dict(x) if isinstance(x, Mapping) else dict(enumerate(x))
             if self.seq_input not in held:
                 raise ValueError(f"seq_input is {self.seq_input!r}; x holds {list(held)}, one of which is accepted.")
             part = held[self.seq_input]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
-from fastism.bed import read_regions, select
+from fastism.bed import Centre, Edge, read_regions, select
 from fastism.genome import Genome, read_fasta
 from fastism.regions import Region, Report
 from fastism.result import ISMScores
@@ -19,7 +19,7 @@ from fastism.sequences import one_hot
 from fastism.store import Store, open_scores
 
 #: Bytes of differences that a batch should hold, and sequences at most.
-BATCH_BYTES, MOST_SEQUENCES = 64 << 20, 64
+BATCH_BYTES, MOST_SEQUENCES = 64 << 20, 16
 
 
 class NothingLeft(ValueError):
@@ -50,8 +50,8 @@ def map_regions(
     regions: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    centre: str = "auto",
-    edge: str = "pad",
+    centre: Centre = "auto",
+    edge: Edge = "pad",
     strict: bool = False,
     unknown: float = 0.0,
     resume: bool = False,

@@ -185,13 +185,13 @@ def input_length(model: Any, length: int | None, index: int) -> int:
         raise ValueError(f"Model {model.name!r} takes sequences of any length; say which with length=.")
     if own is not None and length is not None and own != length:
         raise ValueError(f"length is {length}, but model {model.name!r} takes sequences of {own}.")
-    return int(own if length is None else length)
+    return int(own or 0) if length is None else int(length)
 
 
 def central(
     model: Any, mutated: int | None, up: int | None, down: int | None, length: int | None = None
-) -> dict[str, int | None]:
-    """``start`` and ``end`` of the positions around the middle of a model's input.
+) -> tuple[int, int]:
+    """First position, and that behind the last, of a stretch around the middle of a model's input.
 
     Args:
         model: A Keras model.
@@ -205,15 +205,15 @@ def central(
     Example:
         >>> model = keras.Sequential([keras.Input((100, 4)), keras.layers.Flatten()])
         >>> central(model, 20, None, None), central(model, None, 5, None)
-        ({'start': 40, 'end': 60}, {'start': 45, 'end': 50})
+        ((40, 60), (45, 50))
     """
     size = input_length(model, length, 0)
     if mutated is not None and (up is not None or down is not None):
         raise ValueError("Give either how many central positions are mutated, or how many up- and downstream.")
     if mutated is None and up is None and down is None:
-        return {"start": 0, "end": None}
+        return 0, size
     before, after = (mutated // 2, mutated - mutated // 2) if mutated is not None else (up or 0, down or 0)
     start, end = size // 2 - before, size // 2 + after
     if not 0 <= start < end <= size:
         raise ValueError(f"Positions {start} to {end} around the middle do not lie within sequences of {size}.")
-    return {"start": start, "end": end}
+    return start, end

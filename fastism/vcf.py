@@ -104,7 +104,7 @@ def read_variants(
     and an alternative that is the reference.
 
     Args:
-        path: The file; its contents say which it is.
+        path: The file; its contents say which it is. A pipe, or ``"-"``, is taken for a table.
         report: Counts all alternatives. With it a malformed row of a table is skipped and counted; without it, it is
             an error, as is a malformed row of a VCF or BCF file always.
         strict: A malformed row is an error even with a report.

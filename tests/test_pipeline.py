@@ -5,14 +5,14 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from fastism.store import UnfinishedStoreError, open_scores
 from genomes import LENGTH, WINDOWS, save_model, window, write_genome, write_regions
 
 from fastism import NaiveISM
 from fastism.pipeline import NothingLeft, map_fasta, map_regions
 from fastism.scorer import Scorer, central
+from fastism.store import UnfinishedStoreError, open_scores
 
-pytest.importorskip("pyfaidx")
+pytest.importorskip("dnaio")
 pytest.importorskip("zarr")
 
 JIT = keras.backend.backend() == "jax"

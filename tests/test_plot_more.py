@@ -96,8 +96,8 @@ def term(strongest: float, other: float) -> np.ndarray:
 
 @pytest.mark.parametrize(("reduce", "expected"), [("strongest", -4.0), ("mean", (-4.0 + 3.0) / 9), ("norm", 5.0)])
 def test_pairs_reduce_letters_to_one_number(reduce, expected):
-    terms = np.zeros((3, 3, 4, 4))
-    terms[0, 2] = term(-4.0, 3.0)  # only one side of the diagonal is filled
+    terms = np.zeros((3, 4, 3, 4))
+    terms[0, :, 2] = term(-4.0, 3.0)  # only one side of the diagonal is filled
     axis = plot_pairs([10, 11, 12], terms, layout="square", reduce=reduce)
     values = np.ma.asarray(axis.images[0].get_array())
     assert values[0, 2] == pytest.approx(expected)
@@ -175,7 +175,7 @@ def test_a_sequence_is_found_by_row_name_and_region(scores):
         np.testing.assert_array_equal(heatmap_of(plot_scores(scores, which)), expected)
     logo, heatmap = plot_scores(scores, 2, target="RAD21")
     np.testing.assert_array_equal(heatmap_of((logo, heatmap)), scores.differences[2, :, :, 1].T)
-    assert logo.get_title(loc="left") == f"peak_3   {scores.regions[2]}   RAD21"
+    assert logo.get_title(loc="left") == f"peak_3 · {scores.regions[2]} · RAD21"
     assert "mean4" in logo.get_ylabel()
     assert heatmap.child_axes[0].get_ylabel() == "difference (log2FC)"
 

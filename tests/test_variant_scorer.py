@@ -11,7 +11,6 @@ from oracle import predict
 from fastism.regions import Report
 from fastism.variant_scorer import VariantScorer, score_variants
 
-pytest.importorskip("pyfaidx")
 pytest.importorskip("pysam")
 
 JIT = keras.backend.backend() == "jax"

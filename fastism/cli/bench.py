@@ -36,8 +36,7 @@ def bench(**given: Any) -> None:
 
     network = shared.load(given["models"][:1], given["custom"], given["unsafe_lambda"])[0]
     length = input_length(network, given["sequence_length"], 0)
-    bounds = central(network, given["mutated_length"], None, None, given["sequence_length"])
-    first, last = bounds["start"], bounds["end"] or length
+    first, last = central(network, given["mutated_length"], None, None, given["sequence_length"])
     begun = time.perf_counter()
     fast = FastISM(network, **shared.engine_options(given["batch_size"], given["memory"]))
     alphabet = network.inputs[0].shape[2]

@@ -9,6 +9,9 @@ import click
 
 from fastism.cli import shared
 
+#: Runs until all is compiled, seconds of one that is long enough, and those that a run of all positions may take.
+SETTLE, ENOUGH, PATIENCE = 4, 5.0, 20.0
+
 
 @click.command(cls=shared.Command)
 @shared.model
@@ -38,11 +41,9 @@ def explain(**given: Any) -> None:
     ism = FastISM(network, **shared.engine_options(given["batch_size"], given["memory"]))
     plan = ism.explain(given["position"], length=length)
     click.echo(str(plan))
-    bounds = central(network, given["mutated_length"], None, None, given["sequence_length"])
-    first, last = bounds["start"], bounds["end"] or length
+    first, last = central(network, given["mutated_length"], None, None, given["sequence_length"])
     alphabet = network.inputs[0].shape[2]
     x = np.eye(alphabet, dtype="float32")[np.random.default_rng(0).integers(0, alphabet, (1, length))]
-    few = min(last, first + max(8, (last - first) // 20))
     arrays: Any = (
         x
         if len(network.inputs) == 1
@@ -51,10 +52,7 @@ def explain(**given: Any) -> None:
             for i, t in enumerate(network.inputs)
         ]
     )
-    result = ism.saturate(arrays, first, few)
-    begun = time.perf_counter()
-    ism.saturate(arrays, first, few)
-    each = (time.perf_counter() - begun) / (few - first)
+    result, each = _timed(ism, arrays, first, last)
     from keras import tree
 
     numbers = sum(int(np.prod(r.shape[1:])) for r in tree.flatten(result.reference))
@@ -67,3 +65,18 @@ def explain(**given: Any) -> None:
     if given["picture"]:
         ism.plot(given["picture"], given["position"], length=length)
         click.echo(f"  plan    drawn in {given['picture']}")
+
+
+def _timed(ism: Any, x: Any, first: int, last: int) -> tuple[Any, float]:
+    """What some mutants give, and the seconds for a position once all is compiled."""
+    end, seconds = min(last, first + max(8, (last - first) // 20)), 0.0
+    result = ism.saturate(x, first, end)
+    for _ in range(SETTLE):
+        begun = time.perf_counter()
+        ism.saturate(x, first, end)
+        seconds = time.perf_counter() - begun
+        if seconds > ENOUGH:
+            break
+        if seconds * (last - first) < PATIENCE * (end - first):
+            end = last
+    return result, seconds / (end - first)

@@ -21,13 +21,25 @@ FORMATS = {
     "tsv": "a long table of differences",
 }
 
+#: Name -> endings of the files that it writes.
+ENDINGS: dict[str, tuple[str, ...]] = {
+    "hdf5": (".h5", "_regions.bed"),
+    "bpreveal": (".bpreveal.h5", ".bpreveal_regions.bed"),
+    "chrombpnet": (".chrombpnet.h5", ".chrombpnet_regions.bed"),
+    "modisco": (".ohe.npz", ".attr.npz"),
+    "basenji": (".scores.h5",),
+    "bigwig": (".bw", ".bw.json"),
+    "bed": ("_kept.bed",),
+    "tsv": (".tsv.gz",),
+}
+
 
 @click.command(cls=shared.Command, epilog="Formats: " + "; ".join(f"{k} ({v})" for k, v in FORMATS.items()) + ".")
 @click.argument("result", type=click.Path(exists=True))
 @click.option(
     "--format", "formats", multiple=True, type=click.Choice(list(FORMATS)), required=True, help="Can be repeated."
 )
-@click.option("-o", "--output", type=click.Path(), help="File, or start of its name; the result's own name.")
+@click.option("-o", "--output", type=click.Path(), help="Start of the files' names; the result's own name.")
 @click.option("-t", "--target", default="0", help="Index or name of the target.  [0]")
 @click.option(
     "--rule",
@@ -36,6 +48,7 @@ FORMATS = {
     help="How differences become attributions.  [mean4]",
 )
 @click.option("-c", "--chrom-sizes", type=click.Path(exists=True, dir_okay=False), help="For bigWig: name and length.")
+@click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 def export(result: str, formats: tuple[str, ...], output: str | None, **given: Any) -> None:
     """Write a result for other tools.
 
@@ -53,27 +66,28 @@ def export(result: str, formats: tuple[str, ...], output: str | None, **given: A
     stem, rule = Path(output) if output else Path(result.rstrip("/")).with_suffix(""), given["rule"]
 
     def named(ending: str) -> Path:
-        return stem if output and stem.suffix else stem.with_name(stem.name + ending)
+        return stem.with_name(stem.name + ending)
 
+    there = [str(p) for f in formats for p in map(named, ENDINGS[f]) if p.exists()]
+    if there and not given["overwrite"]:
+        raise click.ClickException(
+            f"{', '.join(there)} would be replaced; allow it (--overwrite), or choose another name (--output)."
+        )
     for name in formats:
+        path = named(ENDINGS[name][0]) if name != "modisco" else stem
         if name in ("hdf5", "bpreveal", "chrombpnet"):
             layout = "bpnet" if name == "hdf5" else name
-            path = named(".h5" if name == "hdf5" else f".{name}.h5")
             writers.write_hdf5(path, scores, target=target, rule=rule, layout=layout)
         elif name == "modisco":
-            path = stem
             writers.write_npz(path, scores, target=target, rule=rule)
         elif name == "basenji":
-            path = named(".scores.h5")
             writers.write_basenji(path, scores)
         elif name == "bigwig":
-            path = named(".bw")
             sizes = writers.read_chrom_sizes(given["chrom_sizes"])
             writers.write_bigwig(path, scores, sizes, target=target, rule=rule)
         elif name == "bed":
-            path = named(".bed")
             writers.write_regions_bed(path, scores)
         else:
-            path = named(".tsv.gz")
             writers.write_tsv(path, writers.long_table(scores))
-        click.echo(f"{name}: {path}")
+        shown = ", ".join(str(named(ending)) for ending in ENDINGS[name])
+        click.echo(f"{name}: {shown}")

@@ -54,20 +54,23 @@ def ism(**given: Any) -> None:
     The result opens in Python with fastism.store.open_scores, and goes on with fastism plot, report and export. It ends
     with an account of every row, done or left out and why. Exit code 3: no row was left.
     """
-    by_region = given["genome"] is not None and given["regions"] is not None and given["fasta"] is None
-    if not by_region and (given["fasta"] is None or given["genome"] or given["regions"]):
+    genome, regions, fasta = given["genome"], given["regions"], given["fasta"]
+    by_region = genome is not None and regions is not None and fasta is None
+    if not by_region and (fasta is None or genome or regions):
         raise click.UsageError("Give either --genome and --regions, or --fasta.")
     from fastism.pipeline import NothingLeft, map_fasta, map_regions
     from fastism.scorer import Scorer, central
 
     models = shared.load(given["models"], given["custom"], given["unsafe_lambda"])
+    first, last = central(models[0], given["mutated_length"], given["up"], given["down"], given["sequence_length"])
     scorer = Scorer(
         models,
         given["metric"],
         output=shared.head(given["head"]),
         targets=given["targets"],
         target_names=given["target_names"],
-        **central(models[0], given["mutated_length"], given["up"], given["down"], given["sequence_length"]),
+        start=first,
+        end=last,
         rc=given["rc"],
         shifts=given["shifts"],
         flip_outputs=given["rc"],
@@ -81,15 +84,15 @@ def ism(**given: Any) -> None:
         if by_region:
             scores, report = map_regions(
                 scorer,
-                given["genome"],
-                given["regions"],
+                str(genome),
+                str(regions),
                 given["output"],
                 centre=given["centre"],
                 edge=given["edge"],
                 **options,
             )
         else:
-            scores, report = map_fasta(scorer, given["fasta"], given["output"], **options)
+            scores, report = map_fasta(scorer, str(fasta), given["output"], **options)
     except NothingLeft as error:
         click.echo(str(error.report), err=True)
         click.echo(f"Error: {error}", err=True)

@@ -30,5 +30,6 @@ def plot(**given: Any) -> None:
     target = int(given["target"]) if given["target"].isdecimal() else given["target"]
     which = int(given["sequence"]) if given["sequence"].isdecimal() else given["sequence"]
     axes = plot_scores(scores, which, target=target, start=given["start"], end=given["end"], palette=given["palette"])
-    axes[0].figure.savefig(given["output"], dpi=200, bbox_inches="tight")
+    figure: Any = axes[0].figure
+    figure.savefig(given["output"], dpi=200, bbox_inches="tight")
     click.echo(f"wrote {given['output']}")

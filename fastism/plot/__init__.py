@@ -12,18 +12,17 @@ from fastism.plot.comparison import plot_comparison
 from fastism.plot.logo import plot_ism
 from fastism.plot.maps import plot_dependency, plot_pairs
 from fastism.plot.result import plot_scores
-from fastism.plot.style import INK, LETTER_COLOURS, MAX_LETTERS, PALETTES, Highlight
-from fastism.plot.style import plotting as _plotting
+from fastism.plot.style import INK as INK
+from fastism.plot.style import LETTER_COLOURS, MAX_LETTERS, PALETTES, Highlight
+from fastism.plot.style import plotting as _plotting  # noqa: F401  (for the demo, which draws with it, too)
 from fastism.plot.tracks import plot_profile, plot_profiles, plot_substitutions
 from fastism.scores import importance
 
 __all__ = [
-    "INK",
     "LETTER_COLOURS",
     "MAX_LETTERS",
     "PALETTES",
     "Highlight",
-    "_plotting",
     "importance",
     "plot_comparison",
     "plot_dependency",

@@ -38,7 +38,8 @@ def plot_pairs(
 
     Args:
         positions: the P positions, ascending, as the axis shall name them.
-        interaction: the terms, shape (P, P), or (P, P, A, A) for letter a at position i and letter b at j, with zeros
+        interaction: the terms, shape (P, P), or (P, A, P, A) for letter a at position i and letter b at j, as
+            `fastism.pairs.Pairs` has them for each sequence and output, with zeros
             (or NaN) at the letters that are there. NaN for pairs that were not made. It may be filled on one side of
             the diagonal or on both.
         ax: the matplotlib axes to draw on; None makes a figure for them.
@@ -66,7 +67,7 @@ def plot_pairs(
             ax.figure.savefig("pairs.png")
     """
     places = np.asarray(positions)
-    values = _reduced("plot_pairs", np.asarray(interaction, dtype=np.float64), reduce, letters=(2, 3))
+    values = _reduced("plot_pairs", np.asarray(interaction, dtype=np.float64), reduce, letters=(1, 3))
     colours = palette_colours(palette)
     if layout not in LAYOUTS:
         raise ValueError(f"layout is {layout!r}; {' or '.join(map(repr, LAYOUTS))} is accepted.")

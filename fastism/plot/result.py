@@ -79,7 +79,7 @@ def plot_scores(
             str(region or ""),
             scores.targets[channel] * (len(scores.targets) > 1),
         ]
-        title = "   ".join(dict.fromkeys(part for part in parts if part))
+        title = " · ".join(dict.fromkeys(part for part in parts if part))
     return plot_ism(
         np.asarray(one.sequences)[0, left:right],
         np.asarray(one.differences)[0, left - first : right - first, :, channel],

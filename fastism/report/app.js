@@ -223,7 +223,7 @@ function save(blob, ending) {
 }
 
 function picture(surface, box) { // always light, with a heading: for a paper
-  const heading = [state.one.title, state.one.name && state.one.place, facts.targets[state.target]].filter(Boolean).join("   ");
+  const heading = [state.one.title, state.one.name && state.one.place, facts.targets[state.target]].filter(Boolean).join(" · ");
   drawFigure(surface, box, mapFor(THEMES.light), state.view, THEMES.light);
   surface.text(box.left, 20, heading, { size: 14, fill: THEMES.light.ink, weight: "bold" });
 }
