@@ -139,11 +139,11 @@ def area_under_curve(model: Any, sequences: np.ndarray, labels: np.ndarray) -> f
     return float(below.mean() / (2 * len(negatives)))
 
 
-def find_cores(onehot: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The best match of the core on either strand: its start, 0-based, and how many positions agree."""
-    forward = np.array([[base in IUPAC[letter] for base in "ACGT"] for letter in CORE], dtype=np.float32)
-    windows = np.lib.stride_tricks.sliding_window_view(onehot, len(CORE), axis=1)  # (N, L - K + 1, 4, K)
-    both = [np.einsum("nlak,ka->nl", windows, core) for core in (forward, forward[::-1, ::-1])]
+def find_cores(onehot: np.ndarray, core: str = CORE) -> tuple[np.ndarray, np.ndarray]:
+    """The best match of a core on either strand: its start, 0-based, and how many positions agree."""
+    forward = np.array([[base in IUPAC[letter] for base in "ACGT"] for letter in core], dtype=np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(onehot, len(core), axis=1)  # (N, L - K + 1, 4, K)
+    both = [np.einsum("nlak,ka->nl", windows, strand) for strand in (forward, forward[::-1, ::-1])]
     agreement = np.maximum(*both)  # (N, L - K + 1)
     return agreement.argmax(axis=1), agreement.max(axis=1).astype(int)
 

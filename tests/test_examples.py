@@ -18,7 +18,7 @@ pytest.importorskip("logomaker")
 pytest.importorskip("dnaio")
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-SMALL = {"FASTISM_PEAKS": "40", "FASTISM_TRAINING": "6000"}
+SMALL = {"FASTISM_PEAKS": "40", "FASTISM_TRAINING": "4000"}
 
 
 @pytest.fixture(scope="module")
