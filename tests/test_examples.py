@@ -6,6 +6,7 @@ import gzip
 import importlib.util
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -100,13 +101,22 @@ def test_without_the_data_the_example_says_so_and_succeeds(ctcf, tmp_path):
     assert "FASTISM_DATA" in outcome.output
 
 
-def test_the_example_finds_the_core_in_real_peaks(ctcf, data, tmp_path):
+@pytest.fixture
+def own_process(monkeypatch):
+    """What a process of its own needs: this checkout, installed or not, and no threads that wait for one another."""
+    monkeypatch.setenv("PYTHONPATH", str(EXAMPLES.parent), prepend=os.pathsep)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # small models gain nothing from more
+
+
+def test_the_example_finds_the_core_in_real_peaks(data, own_process, monkeypatch, tmp_path):
     picture = tmp_path / "ctcf.png"
-    arguments = ["--data", str(data), "--output", str(picture)]
-    outcome = CliRunner().invoke(ctcf.main, arguments, env=SMALL)
-    assert outcome.exit_code == 0, outcome.output
-    assert "mapped 40 CTCF peaks" in outcome.output
-    assert "Mean importance is highest around" in outcome.output
+    for name, value in SMALL.items():
+        monkeypatch.setenv(name, value)
+    command = [sys.executable, str(EXAMPLES / "ctcf.py"), "--data", str(data), "--output", str(picture)]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert "mapped 40 CTCF peaks" in outcome.stdout
+    assert "Mean importance is highest around" in outcome.stdout
     assert picture.stat().st_size > 50_000
 
 
@@ -144,13 +154,11 @@ def test_what_the_notebooks_link_to_is_there():
 
 
 @pytest.fixture
-def run_notebook(monkeypatch):
+def run_notebook(own_process, monkeypatch):
     """Runs a notebook with settings; returns the text that it wrote, and how many pictures."""
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
-    monkeypatch.setenv("PYTHONPATH", str(EXAMPLES.parent), prepend=os.pathsep)  # this checkout, installed or not
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # small models gain nothing from threads that wait for one another
 
     def run(name: str, **settings: str) -> tuple[str, int]:
         for key, value in settings.items():
