@@ -12,6 +12,7 @@ FOLDER holds `ctcf_peaks.fa.gz` and `pu1_peaks.fa.gz`, with headers like `>chr1:
 
 from __future__ import annotations
 
+import gzip
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ IUPAC = {"A": "A", "C": "C", "G": "G", "T": "T", "R": "AG", "S": "CG", "K": "GT"
 CLEAR = 12  # positions of the core's 14 that agree where the core is clear
 FILES = ("ctcf_peaks.fa.gz", "pu1_peaks.fa.gz")
 HELD_OUT = ("chr8", "chr9")  # whole chromosomes, so that no overlapping peak is in both parts
+PLANTED = (CORE, "AAAGAGGAAGTG")  # what stands in made-up peaks of each factor
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
 
@@ -71,6 +73,32 @@ def read_peaks(path: Path) -> Peaks:
     return Peaks(onehot, np.array([name for name, _ in records]))
 
 
+def missing(folder: Path) -> list[str]:
+    """Which of the files of peaks a folder does not have."""
+    return [name for name in FILES if not (folder / name).is_file()]
+
+
+def plant(folder: Path, count: int = 5000, *, seed: int = 0) -> Path:
+    """Write made-up peaks where there are no real ones: random letters with a motif near the middle.
+
+    The folder then has what `FILES` says, `count` peaks of 100 bp in each, spread over ten chromosomes; half of the
+    motifs are on the other strand. A letter of a core that may be any of several is drawn anew for each peak.
+    """
+    generator = np.random.default_rng(seed)
+    for name, core in zip(FILES, PLANTED, strict=True):
+        letters = generator.choice(list("ACGT"), (count, 100))
+        starts = generator.normal(50 - len(core) / 2, 8, count).round().astype(int).clip(0, 100 - len(core))
+        for offset, letter in enumerate(core):
+            letters[np.arange(count), starts + offset] = generator.choice(list(IUPAC[letter]), count)
+        with gzip.open(folder / name, "wt", compresslevel=1) as file:
+            for number, row in enumerate(letters):
+                text = "".join(row)
+                if number // 10 % 2:
+                    text = text.translate(str.maketrans("ACGT", "TGCA"))[::-1]
+                file.write(f">chr{number % 10 + 1}:{200 * number}-{200 * number + 100}\n{text}\n")
+    return folder
+
+
 def split(peaks: Peaks, limit: int | None = None) -> tuple[Peaks, Peaks]:
     """The peaks to train on (at most `limit`) and those of the held-out chromosomes."""
     away = np.isin([name.partition(":")[0] for name in peaks.names], HELD_OUT)
@@ -111,11 +139,11 @@ def area_under_curve(model: Any, sequences: np.ndarray, labels: np.ndarray) -> f
     return float(below.mean() / (2 * len(negatives)))
 
 
-def find_cores(onehot: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The best match of the core on either strand: its start, 0-based, and how many positions agree."""
-    forward = np.array([[base in IUPAC[letter] for base in "ACGT"] for letter in CORE], dtype=np.float32)
-    windows = np.lib.stride_tricks.sliding_window_view(onehot, len(CORE), axis=1)  # (N, L - K + 1, 4, K)
-    both = [np.einsum("nlak,ka->nl", windows, core) for core in (forward, forward[::-1, ::-1])]
+def find_cores(onehot: np.ndarray, core: str = CORE) -> tuple[np.ndarray, np.ndarray]:
+    """The best match of a core on either strand: its start, 0-based, and how many positions agree."""
+    forward = np.array([[base in IUPAC[letter] for base in "ACGT"] for letter in core], dtype=np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(onehot, len(core), axis=1)  # (N, L - K + 1, 4, K)
+    both = [np.einsum("nlak,ka->nl", windows, strand) for strand in (forward, forward[::-1, ::-1])]
     agreement = np.maximum(*both)  # (N, L - K + 1)
     return agreement.argmax(axis=1), agreement.max(axis=1).astype(int)
 
@@ -214,9 +242,8 @@ def draw(finding: Finding, peaks: Peaks, differences: np.ndarray, shown: int = 3
 )
 def main(data: Path, peaks: int, output: Path, epochs: int, training: int | None) -> None:
     """Train on CTCF and PU.1 peaks, map held-out CTCF peaks, and check that the CTCF core stands out."""
-    missing = [name for name in FILES if not (data / name).is_file()]
-    if missing:
-        click.echo(f"skipped: {data} has no {' and no '.join(missing)}; name their folder with --data or FASTISM_DATA")
+    if absent := missing(data):
+        click.echo(f"skipped: {data} has no {' and no '.join(absent)}; name their folder with --data or FASTISM_DATA")
         return
     from fastism import FastISM, NaiveISM
 
