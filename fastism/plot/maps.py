@@ -74,7 +74,7 @@ def plot_pairs(
     if places.ndim != 1 or values.shape != (len(places),) * 2 or (sequence and len(sequence) != len(places)):
         raise ValueError(
             f"plot_pairs: received {places.size} positions, interactions of shape {np.shape(interaction)} and "
-            f"{len(sequence)} letters; accepted are P positions, (P, P) or (P, P, A, A), and P letters or none."
+            f"{len(sequence)} letters; accepted are P positions, (P, P) or (P, A, P, A), and P letters or none."
         )
     upper = np.where(np.isnan(values) | (values == 0), values.T, values)  # whichever side of the diagonal is filled
     upper[np.diag_indices(len(places))] = np.nan
