@@ -55,7 +55,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml setup.py | $(BIN)/python
-	$(BIN)/pip install -q -e ".[plot]"
+	$(BIN)/pip install -q -e ".[plot,genome]"
 	touch $@
 
 # torch first and pinned: left to itself, pip may take a build with several GB of CUDA libraries

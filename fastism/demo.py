@@ -21,7 +21,7 @@ from fastism.plot import INK, _plotting, importance, plot_ism, plot_profile
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["DemoResult", "PlantedSequences", "Timing", "make_sequences", "plot_maps", "run_demo"]
+__all__ = ["DemoResult", "PlantedSequences", "Timing", "make_sequences", "plot_maps", "run_demo", "write_genome"]
 
 ALPHABET = "ACGT"
 MOTIF = "CCACCAGGGGGCGC"  # the core of the CTCF motif
@@ -29,6 +29,7 @@ MOTIF_NAME = "planted CTCF core"
 KEPT = 0.9  # the chance that a planted letter is the motif's own
 ZOOM = 72  # positions of the close-up around the motif, in bp
 SHADE = "#EDEFF4"
+GENOME_SEQUENCES = 40  # joined to a chromosome
 
 # Chances of the next letter (A, C, G, T) after A, C, G and T: like the human genome's, with few CG pairs.
 NEXT_LETTER = np.array(
@@ -84,6 +85,8 @@ class DemoResult:
             motif.
         figure: the path of the picture.
         model: the path of the trained model.
+        genome: the path of a small genome of held-out sequences, for the other commands; beside it are `peaks.bed`,
+            `variants.vcf` and `genome.sizes`.
     """
 
     auc: float
@@ -94,6 +97,7 @@ class DemoResult:
     recovered: tuple[float, ...]
     figure: Path
     model: Path
+    genome: Path
 
     @property
     def speed_up(self) -> float:
@@ -118,10 +122,10 @@ def run_demo(
     progress: bool = True,
     echo: Callable[[str], Any] = lambda line: None,
 ) -> DemoResult:
-    """Train, map with NaiveISM and with FastISM, compare, and write the picture and the model.
+    """Train, map with NaiveISM and with FastISM, compare, and write the picture, the model and a small genome.
 
     Args:
-        output: the folder for `ism.png` and `model.keras`, made if missing.
+        output: the folder for `ism.png`, `model.keras` and the genome's files, made if missing.
         seed: the seed of the sequences and of the weights.
         sequences: how many held-out sequences with the motif to map.
         length: the length of every sequence, in bp, at least 100.
@@ -181,6 +185,7 @@ def run_demo(
         recovered=_recovered(chosen, differences),
         figure=folder / "ism.png",
         model=model_path,
+        genome=write_genome(folder, PlantedSequences(*(part[:GENOME_SEQUENCES] for part in held_out))),
     )
     plot_maps(chosen, differences, predictions=quick.reference[:, 0]).savefig(result.figure, dpi=150)
     for line in _report(result):
@@ -219,6 +224,41 @@ def make_sequences(count: int, length: int, generator: np.random.Generator) -> P
         planted = np.where(generator.random(len(motif)) < KEPT, motif, generator.integers(0, 4, len(motif)))
         sequence[start : start + len(motif)] = planted if label else generator.permutation(planted)
     return PlantedSequences(np.eye(4, dtype=np.float32)[letters], labels, starts)
+
+
+def write_genome(folder: Path, held_out: PlantedSequences) -> Path:
+    """Files to try the other commands on: the sequences joined to a chromosome, its peaks and variants.
+
+    Args:
+        folder: where to write `genome.fa`, `genome.sizes`, `peaks.bed` (those with the motif) and `variants.vcf` (one
+            substitution within the motif of each peak, and one outside of it).
+        held_out: sequences that the model was not trained on.
+
+    Returns:
+        The path of `genome.fa`.
+    """
+    length = held_out.onehot.shape[1]
+    letters = np.array(list(ALPHABET))[held_out.onehot.argmax(axis=-1)]
+    text = "".join(letters.reshape(-1))
+    peaks, variants = [], []
+    for index in np.flatnonzero(held_out.labels):
+        first, motif = int(index) * length, int(held_out.motif_start[index])
+        name = f"peak_{len(peaks) + 1}"
+        peaks.append(f"chr1\t{first}\t{first + length}\t{name}\t0\t+\n")
+        for where, place in (("motif", motif + len(MOTIF) // 2), ("beside", (motif + length // 2) % length)):
+            ref = text[first + place]
+            alt = "A" if ref != "A" else "T"
+            variants.append(f"chr1\t{first + place + 1}\t{name}_{where}\t{ref}\t{alt}\t.\t.\t.\n")
+    head = "##fileformat=VCFv4.2", f"##contig=<ID=chr1,length={len(text)}>", "#CHROM POS ID REF ALT QUAL FILTER INFO"
+    variants.sort(key=lambda row: int(row.split("\t")[1]))
+    lines = (text[i : i + 60] for i in range(0, len(text), 60))
+    path = folder / "genome.fa"
+    path.write_text("\n".join([">chr1", *lines, ""]), encoding="utf-8")
+    (folder / "genome.sizes").write_text(f"chr1\t{len(text)}\n", encoding="utf-8")
+    (folder / "peaks.bed").write_text("".join(peaks), encoding="utf-8")
+    header = "\n".join([*head[:2], head[2].replace(" ", "\t"), ""])
+    (folder / "variants.vcf").write_text(header + "".join(variants), encoding="utf-8")
+    return path
 
 
 def plot_maps(chosen: PlantedSequences, differences: np.ndarray, *, predictions: Sequence[float]) -> Figure:
@@ -399,11 +439,17 @@ def _report(result: DemoResult) -> list[str]:
         "",
         f"Picture   {result.figure}",
         f"Model     {result.model}",
+        f"Genome    {result.genome}, with peaks.bed, variants.vcf and genome.sizes beside it",
         "",
-        "Map it again, or map your own model:",
-        "  import keras",
-        "  from fastism import FastISM",
-        f"  model = keras.saving.load_model({str(result.model)!r})",
+        "Go on with it, or with files of your own:",
+        f"  cd {result.genome.parent}",
+        "  fastism ism -m model.keras -g genome.fa -r peaks.bed -o peaks.zarr",
+        "  fastism report peaks.zarr",
+        "  fastism variants -m model.keras -g genome.fa -v variants.vcf -o scores.tsv",
+        "",
+        "Or in Python:",
+        "  from fastism import FastISM, load_model",
+        f"  model = load_model({str(result.model)!r})",
         "  result = FastISM(model).saturate(x)  # x: one-hot sequences, shape (N, L, 4)",
     ]
     return [*lines, *_documentation()]

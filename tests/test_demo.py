@@ -111,6 +111,30 @@ def test_the_saved_model_is_the_one_that_was_mapped(run):
     assert np.mean((scores > 0) == made.labels) > 0.8
 
 
+def test_the_genome_is_one_to_go_on_with(run, monkeypatch):
+    """The commands that the demo names run in its folder: peaks are found, and variants within the motif matter."""
+    for package in ("zarr", "pysam", "pandas"):
+        pytest.importorskip(package)
+    monkeypatch.chdir(run.result.genome.parent)
+    for line in re.findall(r"^  fastism (ism|variants) (.+)$", run.printed, re.MULTILINE):
+        outcome = CliRunner().invoke(main, [line[0], *line[1].split(), "--no-progress"])
+        assert outcome.exit_code == 0, outcome.output
+        assert "0 skipped" in outcome.output
+    from pandas import read_csv
+
+    from fastism.store import open_scores
+
+    scores = open_scores("peaks.zarr")
+    assert len(scores) == demo.GENOME_SEQUENCES // 2
+    assert scores.mask.all()
+    table = read_csv("scores.tsv", sep="\t")
+    assert len(table) == 2 * len(scores)
+    assert table["ref_match"].all()
+    within = table["id"].str.endswith("motif")
+    effect = table["subtract"]
+    assert effect[within].mean() < -3 * effect[~within].abs().mean()
+
+
 def test_the_area_under_the_curve_counts_ties_half():
     labels = np.array([0, 0, 1, 1])
     assert demo._area_under_curve(np.array([1.0, 2.0, 3.0, 4.0]), labels) == 1.0
