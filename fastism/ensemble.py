@@ -139,14 +139,9 @@ class Ensemble:
         Raises:
             ValueError: If an argument does not fit, or members give outputs of different shapes.
         """
-        length = self._sequence(x).shape[1]
-        first, last = _interval(start, end, length)
-        far = [s for s in self.shifts if abs(s) >= length]
-        if far:
-            raise ValueError(f"shifts holds {far[0]}, which moves sequences of {length} out of sight.")
         moments: list[Any] = []
         shapes: Any = None
-        for reference, mutant in self._each(x, first, last, progress):
+        for reference, mutant in self.members(x, start, end, progress):
             parts, shape = (reference, mutant, map_outputs(_minus, mutant, reference)), map_outputs(np.shape, reference)
             if not moments:
                 moments, shapes = [map_outputs(_Moments, part) for part in parts], shape
@@ -160,12 +155,28 @@ class Ensemble:
         f_std, b_std, d_std = (map_outputs(lambda m: m.std(self.ddof), moment) for moment in moments)
         return _restored_from(f, b, f_std, b_std, d_std, members=len(self))
 
-    def _each(self, x: Any, first: int, last: int, progress: bool) -> Iterator[tuple[Any, Any]]:
-        """Reference and mutant of each member, in the frame of ``x``."""
+    def members(
+        self, x: Any, start: int = 0, end: int | None = None, progress: bool = False
+    ) -> Iterator[tuple[Any, Any]]:
+        """What each member predicts, one after the other: reference and mutant, in the frame of ``x``.
+
+        Args:
+            x, start, end, progress: As for :meth:`saturate`.
+
+        Yields:
+            (N, *output) and (N, P, A, *output) for each model, strand and shift.
+
+        Raises:
+            ValueError: If an argument does not fit.
+        """
+        length = self.sequence(x).shape[1]
+        first, last = _interval(start, end, length)
+        far = [s for s in self.shifts if abs(s) >= length]
+        if far:
+            raise ValueError(f"shifts holds {far[0]}, which moves sequences of {length} out of sight.")
         for shift in self.shifts:
-            there = moved(self._sequence(x), shift)
             for turned in (False, True)[: 1 + self.rc]:
-                seen = self._turned(there) if turned else there
+                seen = self.seen(self.sequence(x), shift, turned)
                 for model in self.models:
                     yield self._member(model, self._with(x, seen), first, last, shift, turned, progress)
 
@@ -173,7 +184,7 @@ class Ensemble:
         self, model: Any, x: Any, first: int, last: int, shift: int, turned: bool, progress: bool
     ) -> tuple[Any, Any]:
         """Reference and mutant of positions ``first`` to ``last`` of the input, by one member."""
-        length = self._sequence(x).shape[1]
+        length = self.sequence(x).shape[1]
         low, high = max(first + shift, 0), min(last + shift, length)  # where the stretch is after the shift
         if low >= high:  # none of it is seen: one position, for the reference
             low, high, seen = 0, 1, slice(0, 0)
@@ -250,10 +261,19 @@ class Ensemble:
             )
         return complement
 
+    def seen(self, sequence: np.ndarray, shift: int, turned: bool) -> np.ndarray:
+        """(N, L, A) what a member sees of sequences."""
+        there = moved(sequence, shift)
+        return self._turned(there) if turned else there
+
+    def back(self, outputs: Any) -> Any:
+        """Outputs (N, *output) of turned sequences, on the strand of the sequences that were given."""
+        return self._outputs_back(outputs, 1)
+
     def _turned(self, sequence: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(sequence[:, ::-1][:, :, self._channels(sequence.shape[2])])
 
-    def _sequence(self, x: Any) -> np.ndarray:
+    def sequence(self, x: Any) -> np.ndarray:
         """(N, L, A) the part of ``x`` that is the sequence."""
         part: Any = x
         if isinstance(x, (Mapping, list, tuple)):

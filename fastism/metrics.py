@@ -39,7 +39,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -171,6 +171,48 @@ class Metric:
 
         return reduce
 
+    def using(self, **options: Any) -> Metric:
+        """The same metric with other options, such as ``METRICS["log2FC"].using(pseudocount=1)``.
+
+        Raises:
+            TypeError: If there is no such option.
+        """
+        return replace(self, options=self._settings(options))
+
+    def on_device(self, target: Any = None) -> tuple[Callable[[Any], Any] | None, Metric]:
+        """What to compute of the formula on the device, and the metric of what comes back.
+
+        Sums over positions are made on the device, so that no profile leaves it. What has one number for each target is
+        computed in float64 on the host, where it is checked.
+
+        Args:
+            target: Which targets to take, as a list of indices; all by default.
+
+        Returns:
+            For ``FastISM(model, reduce=...)``, None for nothing; and the metric to call on the reference and the
+            mutants. Together they give what the metric gives of the whole outputs.
+        """
+        tensors: Callable[..., Any] | None = None
+        rest: Metric = self
+        if self.consumes == "profile" and not self.pairwise:
+            tensors, rest = self.tensors, METRICS["subtract"]
+            if self.name == "logSED":
+                tensors, rest = formulas.sum_tensors, replace(METRICS["log2FC"], options=self.options)
+        if tensors is None and target is None:
+            return None, rest
+        settings = dict(self.options) if tensors is self.tensors else {}
+
+        def reduce(outputs: Any) -> Any:
+            chosen = _tensor_target(outputs, target, self.name)
+            if self.consumes == "profile" and (not 2 <= len(chosen.shape) <= 3 or chosen.shape[1] == 1):
+                raise ValueError(
+                    f"{self.name} consumes profiles, (N, O) or (N, O, T) with O positions; the output has shape "
+                    f"{tuple(chosen.shape)}. Choose another output, or another metric."
+                )
+            return chosen if tensors is None else tensors(chosen, **settings)
+
+        return reduce, rest
+
     def _settings(self, options: Mapping[str, Any]) -> dict[str, Any]:
         unknown = sorted(set(options) - set(self.options))
         if unknown:
@@ -233,7 +275,7 @@ def _pair(metric: Metric, reference: Any, alternative: Any, target: Any) -> tupl
             f"{metric.name}: the reference has shape {before.shape} and the alternatives {after.shape}; (N, *output) "
             "and (N, ..., *output), such as (N, P, A, *output), are accepted."
         )
-    if metric.consumes == "profile" and before.ndim not in (2, 3):
+    if metric.consumes == "profile" and (before.ndim not in (2, 3) or before.shape[1] == 1):
         raise ValueError(
             f"{metric.name}: the reference has shape {before.shape}; it consumes profiles, (N, O) or (N, O, T) with O "
             "positions. Choose another output with target=, or another metric."

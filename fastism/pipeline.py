@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -42,6 +43,30 @@ class Batch(NamedTuple):
     x: np.ndarray
     regions: Sequence[Region] | None
     names: Sequence[str]
+
+
+class Rows:
+    """Counts what is to be scored, and tells it from other rows, so that a run goes on with its own only."""
+
+    def __init__(self) -> None:
+        self.count, self._seen = 0, hashlib.sha256()
+
+    def add(self, *parts: str) -> None:
+        """One row, by what sets it apart."""
+        self.count += 1
+        for part in parts:
+            self._seen.update(part.encode("utf-8", "surrogateescape") + b"\0")
+
+    @property
+    def digest(self) -> str:
+        """Half of a SHA-256 of all rows in order."""
+        return self._seen.hexdigest()[:32]
+
+
+def _check_regular(path: str | os.PathLike[str]) -> None:
+    """Refuse pipes: files are read twice, to count and to score."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"{path} is no regular file; it is read twice, so save it as a file first.")
 
 
 def map_regions(
@@ -88,27 +113,37 @@ def map_regions(
         scores, report = map_regions(scorer, "hg38.fa", "peaks.bed", "peaks.zarr", progress=True)
         print(report)
     """
+    for path in (genome, regions):
+        _check_regular(path)
     with Genome(genome) as opened:
 
         def kept(report: Report) -> Iterator[Region]:
             read = read_regions(regions, scorer.length, centre=centre, report=report, strict=strict)
             return select(read, opened, edge=edge, report=report, strict=strict)
 
-        report = Report("regions")
-        count = sum(1 for _ in kept(report))
-        if not count:
+        report, rows = Report("regions"), Rows()
+        for region in kept(report):
+            rows.add(str(region), region.name)
+        if not rows.count:
             raise NothingLeft(report)
 
         def batches(skip: int, size: int) -> Iterator[Batch]:
-            rows = islice(kept(Report("regions")), skip, None)
-            while part := list(islice(rows, size)):
+            left = islice(kept(Report("regions")), skip, None)
+            while part := list(islice(left, size)):
                 x = opened.one_hot(part, unknown=unknown)
-                yield Batch(x, part, [r.name for r in part] if any(r.name for r in part) else [str(r) for r in part])
+                yield Batch(x, part, [r.name or str(r) for r in part])
 
-        made = {"genome": os.path.basename(genome), "regions": os.path.basename(regions), "edge": edge}
-        scores = _stored(
-            scorer, batches, count, output, {**made, **(attributes or {})}, unknown != 0, resume, overwrite, progress
-        )
+        made = {
+            "genome": os.path.basename(genome),
+            "genome_bytes": os.path.getsize(genome),
+            "regions": os.path.basename(regions),
+            "rows": rows.digest,
+            "edge": edge,
+            "centre": centre,
+            "unknown": unknown,
+        }
+        made |= attributes or {}
+        scores = _stored(scorer, batches, rows.count, output, made, unknown != 0, resume, overwrite, progress)
     return scores, report
 
 
@@ -137,6 +172,7 @@ def map_fasta(
     Raises:
         ValueError: If an argument or the file is not accepted.
     """
+    _check_regular(fasta)
 
     def kept(report: Report) -> Iterator[tuple[str, str]]:
         for name, text in read_fasta(fasta):
@@ -153,12 +189,13 @@ def map_fasta(
         while part := list(islice(rows, size)):
             yield Batch(one_hot([t for _, t in part], unknown=unknown), None, [n for n, _ in part])
 
-    report = Report("sequences")
-    count = sum(1 for _ in kept(report))
-    if not count:
+    report, rows = Report("sequences"), Rows()
+    for name, text in kept(report):
+        rows.add(name, text)
+    if not rows.count:
         raise NothingLeft(report)
-    made = {"fasta": os.path.basename(fasta), **(attributes or {})}
-    scores = _stored(scorer, batches, count, output, made, unknown != 0, resume, overwrite, progress)
+    made = {"fasta": os.path.basename(fasta), "rows": rows.digest, "unknown": unknown, **(attributes or {})}
+    scores = _stored(scorer, batches, rows.count, output, made, unknown != 0, resume, overwrite, progress)
     return scores, report
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -15,11 +16,12 @@ from fastism.ism import FastISM
 from fastism.metrics import Metric, get_metric
 from fastism.regions import Region
 from fastism.result import ISMScores
-from fastism.scores import difference
 
 
 class Scorer:
     """Scores all substitutions of one-hot sequences under a metric, by one model or an ensemble.
+
+    Each member of an ensemble (model, strand, shift) is scored by itself, and the scores are averaged.
 
     Args:
         models: A Keras model, or a list of models whose scores are averaged (folds).
@@ -30,7 +32,10 @@ class Scorer:
         start, end: Stretch of positions to mutate, 0-based and half-open; all by default.
         rc: Average over both strands.
         shifts: Average over these shifts, in positions.
-        flip_outputs: Whether the output runs along the sequence, so that it is turned around for the other strand.
+        strand_pairs: For each chosen target the index of that on the other strand, itself if it has none; such as
+            (1, 0) for a profile of two strands.
+        flip_outputs: Whether the output runs along the sequence, so that it is turned around for the other strand; of
+            itself for outputs (O, T). What sums over positions does not need it.
         length: Of the sequences, for a model that takes any.
         **options: For :class:`~fastism.FastISM`, such as ``batch_size`` and ``memory``.
 
@@ -64,27 +69,31 @@ class Scorer:
         end: int | None = None,
         rc: bool = False,
         shifts: Sequence[int] = (0,),
-        flip_outputs: bool = False,
+        strand_pairs: Sequence[int] | None = None,
+        flip_outputs: bool | None = None,
         length: int | None = None,
         **options: Any,
     ):
         self.models = list(models) if isinstance(models, list | tuple) else [models]
         self.metric: Metric = get_metric(metric)
-        self._target = metric_target(output, targets)
-        self._indices = None if targets is None else [int(t) for t in targets]
-        self.targets: tuple[str, ...] | None = None if target_names is None else tuple(map(str, target_names))
-        if self._indices is not None and self.targets is None:
-            self.targets = tuple(map(str, self._indices))
+        self.chosen = Chosen.read(self.models[0], output, targets, target_names)
+        self.chosen.check(self.metric)
+        self.targets: tuple[str, ...] | None = self.chosen.names
         self.length = input_length(self.models[0], length, options.get("seq_input_idx", 0))
         self.start, self._end = read_positions(start, end, self.length)
-        self.rc, self.shifts = bool(rc), tuple(shifts)
-        if not self.metric.pairwise:
-            options = {**options, "reduce": self.metric.reducer(self._target)}
-        made = [FastISM(model, **options) for model in self.models]
+        reduce, self._host = self.metric.on_device(self.chosen.targets)
+        made = [FastISM(m, outputs=self.chosen.output, reduce=reduce, **options) for m in self.models]
         self._members = made
-        alone = len(made) == 1 and not rc and self.shifts == (0,)
-        flips = flip_outputs if self.metric.pairwise else False
-        self._ism: Any = made[0] if alone else Ensemble(made, rc=rc, shifts=self.shifts, flip_outputs=flips)
+        summed = self._host.name != self.metric.name
+        flips = (self.chosen.along if flip_outputs is None else bool(flip_outputs)) and not summed
+        self._ensemble = Ensemble(
+            made,
+            rc=rc,
+            shifts=shifts,
+            flip_outputs=flips,
+            strand_pairs=strand_pairs,
+            seq_input=options.get("seq_input_idx", 0),
+        )
 
     @property
     def positions(self) -> int:
@@ -97,24 +106,17 @@ class Scorer:
         return self._members[0]
 
     def __len__(self) -> int:
-        """How many predictions are averaged: models times strands times shifts."""
-        return len(self.models) * len(self.shifts) * (1 + self.rc)
+        """How many scores are averaged: models times strands times shifts."""
+        return len(self._ensemble)
 
     def attributes(self, **more: Any) -> dict[str, Any]:
-        """What is done, for a file's metadata."""
-        from fastism import __version__
-
+        """What is done, for a file's metadata, and to know whether an interrupted run may go on."""
+        neutral = self._host.neutral
         return {
             "metric": self.metric.name,
-            "formula": self.metric.formula,
-            "fastism": __version__,
-            "keras": keras.__version__,
-            "backend": backend.name(),
-            "precision": keras.config.floatx(),
-            "models": [model.name for model in self.models],
-            "rc": self.rc,
-            "shifts": list(self.shifts),
-            "seed": None,
+            "formula": f"{self.metric.formula} - {neutral:g}" if neutral else self.metric.formula,
+            "options": dict(self.metric.options),
+            **described(self.models, self._ensemble, self.chosen),
             **more,
         }
 
@@ -139,54 +141,187 @@ class Scorer:
             ValueError: If the metric leaves more than one number for each target, as ``subtract`` does of profiles, or
                 none, as ``log2FC`` does of negative predictions.
         """
-        found = self._ism.saturate(x, self.start, self._end, progress)
-        if self.metric.pairwise:
-            values = self.metric(found.reference, found.mutant, target=self._target)
-            reference = np.zeros((len(values), *values.shape[3:]))
-        else:
-            self._check_numbers(found)
-            reference, values = np.asarray(found.reference), np.asarray(difference(*found))
-        if values.ndim > 4:
-            raise ValueError(
-                f"metric {self.metric.name!r} leaves {values.shape[3:]} numbers for each mutant; choose one that sums "
-                "profiles up, such as logSUM, counts, profile or jsd, or one target."
-            )
+        reference: Any = 0.0
+        values: Any = 0.0
+        for before, after in self._ensemble.members(x, self.start, self._end, progress):
+            before, after = only(before), only(after)
+            scores = self._host(before, after) - (self._host.neutral or 0)
+            values = values + scores / len(self)
+            kept = before if before.size * self.positions * after.shape[2] == scores.size else np.zeros(len(before))
+            reference = reference + kept.astype(np.float64) / len(self)
+        self._check(values)
         values = values.reshape(*values.shape[:3], -1)
-        reference = reference.reshape(len(values), -1)
-        targets = self.targets or tuple(map(str, range(values.shape[3])))
-        if len(targets) != values.shape[3]:
-            if self.targets is not None and values.shape[3] != 1:
-                raise ValueError(f"There are {len(targets)} target names, but {values.shape[3]} targets.")
-            targets = (self.metric.name,)
-        self.targets = targets
+        reference = np.broadcast_to(reference.reshape(len(values), -1), (len(values), values.shape[3]))
+        self.targets = self.chosen.named(values.shape[3], self.metric.name)
         return ISMScores(
-            sequences=np.asarray(x),
+            sequences=np.asarray(self._ensemble.sequence(x)),
             differences=values.astype(np.float32),
             reference=reference.astype(np.float32),
             start=self.start,
-            targets=targets,
+            targets=self.targets,
             regions=regions,
             names=names,
             attributes=attributes or self.attributes(),
         )
 
-    def _check_numbers(self, found: Any) -> None:
-        """Say so where the metric, computed on the device, is not defined for what the model gives."""
-        lost = [int(np.isnan(np.asarray(part)).sum()) for part in found[:2]]
-        if any(lost):
+    def _check(self, values: np.ndarray) -> None:
+        """Refuse scores that are more than a number for each target, or none."""
+        if values.ndim > 4:
             raise ValueError(
-                f"metric {self.metric.name!r} ({self.metric.formula}) is not a number for {lost[0]} references and "
-                f"{lost[1]} mutants: the predictions are outside of what it takes, such as negative counts, or NaN "
-                "themselves. 'subtract' takes any prediction."
+                f"metric {self.metric.name!r} leaves {values.shape[3:]} numbers for each mutant; choose one that sums "
+                "profiles up, such as logSUM, counts, profile or jsd, or one target."
+            )
+        lost = int(np.isnan(values).sum())
+        if lost:
+            raise ValueError(
+                f"metric {self.metric.name!r} ({self.metric.formula}) is not a number for {lost} of {values.size} "
+                "scores: the predictions are outside of what it takes, such as negative counts, or NaN themselves. "
+                "'subtract' takes any prediction."
             )
 
 
-def metric_target(output: int | str | None, targets: Sequence[int] | None) -> Any:
-    """As metrics take it."""
-    chosen = None if targets is None else [int(t) for t in targets]
-    if output is None:
-        return chosen
-    return output if chosen is None else (output, chosen)
+class Chosen(NamedTuple):
+    """Which numbers of a model are scored.
+
+    Attributes:
+        output: The output, for ``FastISM(model, outputs=...)``; None for a model's only one.
+        targets: Indices of targets; None for all.
+        names: Names of the targets; None for their indices.
+        shape: Of the output, with None for the sequences; empty where the model does not say.
+    """
+
+    output: int | str | None
+    targets: list[int] | None
+    names: tuple[str, ...] | None
+    shape: tuple[Any, ...]
+
+    @property
+    def along(self) -> bool:
+        """Whether the output has positions and targets, (O, T)."""
+        return len(self.shape) == 3
+
+    def check(self, metric: Metric) -> None:
+        """Refuse a metric of profiles for another output.
+
+        Raises:
+            ValueError: If it is one.
+        """
+        if metric.consumes == "profile" and self.shape and (len(self.shape) not in (2, 3) or self.shape[1] == 1):
+            raise ValueError(
+                f"metric {metric.name!r} consumes profiles, (O,) or (O, T) with O positions; the output has shape "
+                f"{self.shape[1:]}. Choose another output, or another metric."
+            )
+
+    @classmethod
+    def read(
+        cls, model: Any, output: int | str | None, targets: Sequence[int] | None, names: Sequence[str] | None
+    ) -> Chosen:
+        """Check what a caller asks for, as far as the model says what it has.
+
+        Raises:
+            ValueError: If an output has to be chosen, or is not there, or a target is not, or names do not fit.
+        """
+        outputs = _outputs(model)
+        indices = None if targets is None else [int(t) for t in targets]
+        size, found = None, ()
+        if outputs:
+            names_ = list(outputs)
+            if output is None and len(outputs) > 1:
+                raise ValueError(
+                    f"Model {model.name!r} has {len(outputs)} outputs, {', '.join(map(repr, names_))}; choose one with "
+                    "output= (--head), an index or a name."
+                )
+            found = outputs.get(output, ()) if isinstance(output, str) else ()
+            if not found and not isinstance(output, str) and -len(outputs) <= (output or 0) < len(outputs):
+                found = list(outputs.values())[output or 0]
+            if not found:
+                raise ValueError(
+                    f"output is {output!r}, but model {model.name!r} has {', '.join(map(repr, names_))}; a name or an "
+                    f"index from 0 to {len(outputs) - 1} is accepted."
+                )
+            size = found[-1]
+            output = None if len(outputs) == 1 else output
+        wrong = [t for t in indices or [] if size is not None and not -size <= t < size]
+        if wrong:
+            raise ValueError(f"targets holds {wrong[0]}; the output has {size}, counted from 0.")
+        told = None if names is None else tuple(map(str, names))
+        if told is not None and indices is not None and len(told) != len(indices):
+            raise ValueError(
+                f"There are {len(told)} target names for {len(indices)} targets; one for each is accepted."
+            )
+        return cls(output, indices, told, found or ())
+
+    def named(self, count: int, metric: str) -> tuple[str, ...]:
+        """Names for so many scores of a sequence.
+
+        Raises:
+            ValueError: If names were given, but for another number.
+        """
+        if self.names is not None:
+            if len(self.names) != count:
+                raise ValueError(
+                    f"There are {len(self.names)} target names, but {count} {'score' if count == 1 else 'scores'} for "
+                    "each mutant; one name for each is accepted."
+                )
+            return self.names
+        if self.targets is not None and len(self.targets) == count:
+            return tuple(map(str, self.targets))
+        return (metric,) if count == 1 and self.targets else tuple(map(str, range(count)))
+
+
+def _outputs(model: Any) -> dict[str, tuple[Any, ...]]:
+    """The shapes of a model's outputs by name; empty where the model does not say."""
+    try:
+        structure, flat = model.output, list(model.outputs)
+    except (AttributeError, ValueError, TypeError):  # a subclassed model
+        return {}
+    if isinstance(structure, Mapping):
+        return {str(k): tuple(v.shape) for k, v in structure.items() if hasattr(v, "shape")}
+    names = list(getattr(model, "output_names", []))
+    if len(set(names)) != len(flat):
+        names = [str(i) for i in range(len(flat))]
+    return {name: tuple(y.shape) for name, y in zip(names, flat, strict=True)}
+
+
+def only(outputs: Any) -> np.ndarray:
+    """The array of the output that was chosen.
+
+    Raises:
+        ValueError: If there are several.
+    """
+    leaves = keras.tree.flatten(outputs)
+    if len(leaves) != 1:
+        raise ValueError(f"The model has {len(leaves)} outputs; choose one with output= (--head), an index or a name.")
+    return np.asarray(leaves[0])
+
+
+def described(models: Sequence[Any], ensemble: Ensemble, chosen: Chosen) -> dict[str, Any]:
+    """Versions, models, and what of them is scored, for a file's metadata."""
+    from fastism import __version__
+
+    kinds = {str(getattr(layer, "compute_dtype", "")) for model in models for layer in model.layers} - {""}
+    return {
+        "fastism": __version__,
+        "keras": keras.__version__,
+        "backend": backend.name(),
+        "precision": ", ".join(sorted(kinds)) or keras.config.floatx(),
+        "models": [model.name for model in models],
+        "weights": [weights_digest(model) for model in models],
+        "output": chosen.output,
+        "target_indices": chosen.targets,
+        "rc": ensemble.rc,
+        "shifts": list(ensemble.shifts),
+        "strand_pairs": ensemble.strand_pairs,
+        "seed": None,
+    }
+
+
+def weights_digest(model: Any) -> str:
+    """Half of the SHA-256 of a model's weights, which tells folds and trainings apart."""
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()[:32]
 
 
 def input_length(model: Any, length: int | None, index: int) -> int:

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from fastism.ensemble import moved
+from fastism.ensemble import Ensemble
 from fastism.genome import Genome
 from fastism.ism import FastISM
-from fastism.metrics import get_metric
+from fastism.metrics import METRICS, get_metric
 from fastism.regions import Report
-from fastism.scorer import input_length, metric_target
-from fastism.scores import map_outputs
+from fastism.scorer import Chosen, described, input_length, only
 from fastism.sequences import one_hot
 from fastism.vcf import Side, Variant, alleles, read_variants, select_variants
 
@@ -23,7 +22,7 @@ from fastism.vcf import Side, Variant, alleles, read_variants, select_variants
 class VariantScorer:
     """Scores pairs of sequences under metrics, by one model or an ensemble.
 
-    The predictions of an ensemble's members are averaged, then the metrics are taken.
+    Each member of an ensemble (model, strand, shift) is scored by itself, and the scores are averaged.
 
     Args:
         models: A Keras model, or a list of models (folds).
@@ -33,7 +32,9 @@ class VariantScorer:
         target_names: Names of those targets; their indices by default.
         rc: Average over both strands.
         shifts: Average over these shifts of the window, in positions.
-        flip_outputs: Whether outputs run along the sequence, so that they are turned around for the other strand.
+        strand_pairs: For each chosen target the index of that on the other strand, itself if it has none.
+        flip_outputs: Whether the output runs along the sequence, so that it is turned around for the other strand; of
+            itself for outputs (O, T).
         length: Of the sequences, for a model that takes any.
         **options: For :class:`~fastism.FastISM`.
 
@@ -51,7 +52,8 @@ class VariantScorer:
         target_names: Sequence[str] | None = None,
         rc: bool = False,
         shifts: Sequence[int] = (0,),
-        flip_outputs: bool = False,
+        strand_pairs: Sequence[int] | None = None,
+        flip_outputs: bool | None = None,
         length: int | None = None,
         **options: Any,
     ):
@@ -59,10 +61,28 @@ class VariantScorer:
         self.metrics = [get_metric(stat) for stat in stats]
         if not self.metrics:
             raise ValueError("stats is empty; at least one metric is accepted.")
-        self._target, self._names = metric_target(output, targets), target_names or targets
+        self.chosen = Chosen.read(self.models[0], output, targets, target_names)
+        for metric in self.metrics:
+            self.chosen.check(metric)
         self.length = input_length(self.models[0], length, options.get("seq_input_idx", 0))
-        self.rc, self.shifts, self.flip_outputs = bool(rc), tuple(shifts), flip_outputs
-        self._ism = [FastISM(model, **options) for model in self.models]
+        reduce, _ = METRICS["subtract"].on_device(self.chosen.targets)  # only what is scored leaves the device
+        made = [FastISM(m, outputs=self.chosen.output, reduce=reduce, **options) for m in self.models]
+        self._ensemble = Ensemble(
+            made,
+            rc=rc,
+            shifts=shifts,
+            flip_outputs=self.chosen.along if flip_outputs is None else bool(flip_outputs),
+            strand_pairs=strand_pairs,
+        )
+
+    def attributes(self, **more: Any) -> dict[str, Any]:
+        """What is done, for a file's metadata."""
+        return {
+            "stats": {m.name: m.formula for m in self.metrics},
+            "options": {m.name: dict(m.options) for m in self.metrics if m.options},
+            **described(self.models, self._ensemble, self.chosen),
+            **more,
+        }
 
     def __call__(self, reference: Any, alternative: Any) -> dict[str, np.ndarray]:
         """Score pairs of sequences.
@@ -71,44 +91,43 @@ class VariantScorer:
             reference, alternative: (V, L, 4) one-hot.
 
         Returns:
-            (V,) for each metric and target, by the metric's name, with ``:target`` behind it where there are several.
+            (V,) for each metric and target, by the metric's name, with ``:target`` behind it where there are several
+            or names were given.
 
         Raises:
             ValueError: If the sequences do not fit the model, or a metric its outputs.
         """
-        before, after = self._predicted(np.asarray(reference), np.asarray(alternative))
-        after = map_outputs(lambda y: y[:, None], after)
+        totals: dict[str, Any] = {}
+        for before, after in self._predicted(np.asarray(reference), np.asarray(alternative)):
+            for metric in self.metrics:
+                values = metric(before, after[:, None])[:, 0]
+                if values.ndim > 2:
+                    raise ValueError(
+                        f"metric {metric.name!r} leaves {values.shape[1:]} numbers for each variant; choose one that "
+                        "sums profiles up, such as logSUM, counts, profile or jsd, or one target."
+                    )
+                share = values.reshape(len(values), -1) / len(self._ensemble)
+                totals[metric.name] = totals.get(metric.name, 0.0) + share
         columns: dict[str, np.ndarray] = {}
-        for metric in self.metrics:
-            values = metric(before, after, target=self._target)[:, 0]
-            if values.ndim > 2:
-                raise ValueError(
-                    f"metric {metric.name!r} leaves {values.shape[1:]} numbers for each variant; choose one that sums "
-                    "profiles up, such as logSUM, counts, profile or jsd, or one target."
-                )
-            values = values.reshape(len(values), -1)
-            names = [str(n) for n in self._names or range(values.shape[1])]
-            if len(names) != values.shape[1]:
-                names = [str(n) for n in range(values.shape[1])]
-            columns |= {
-                metric.name if len(names) == 1 else f"{metric.name}:{n}": values[:, i] for i, n in enumerate(names)
-            }
+        for name, values in totals.items():
+            if values.shape[1] == 1 and self.chosen.names is None:
+                columns[name] = values[:, 0]
+            else:
+                targets = self.chosen.named(values.shape[1], name)
+                columns |= {f"{name}:{target}": values[:, i] for i, target in enumerate(targets)}
         return columns
 
-    def _predicted(self, reference: np.ndarray, alternative: np.ndarray) -> tuple[Any, Any]:
-        """Predictions (V, *output) of both alleles, averaged over the members."""
-        found: list[Any] = []
-        for ism in self._ism:
-            for shift in self.shifts:
-                for turn in (False, True)[: 1 + self.rc]:
-                    pair = [_seen(x, shift, turn) for x in (reference, alternative)]
-                    both = tuple(ism.compare(*pair))
-                    found.append(map_outputs(_turned, both) if turn and self.flip_outputs else both)
-        if len(found) == 1:
-            return found[0]
-        parts = [[m[i] for m in found] for i in (0, 1)]
-        mean = [map_outputs(lambda *arrays: np.mean(arrays, axis=0, dtype=np.float64), *p) for p in parts]
-        return mean[0], mean[1]
+    def _predicted(self, reference: np.ndarray, alternative: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Predictions (V, *output) of both alleles by each member."""
+        members = self._ensemble
+        for shift in members.shifts:
+            for turn in (False, True)[: 1 + members.rc]:
+                pair = [members.seen(x, shift, turn) for x in (reference, alternative)]
+                for ism in members.models:
+                    before, after = ism.compare(*pair)
+                    if turn:
+                        before, after = members.back(before), members.back(after)
+                    yield only(before), only(after)
 
 
 def score_variants(
@@ -163,14 +182,3 @@ def _kept(
     for variant, window in select_variants(read, scorer.length, genome, report=report, side=side, strict=strict):
         reference, alternative, *_ = alleles(variant, window, genome, side=side)
         yield variant, reference, alternative
-
-
-def _seen(x: np.ndarray, shift: int, turn: bool) -> np.ndarray:
-    """What a member of the ensemble sees."""
-    x = np.stack([moved(s, shift) for s in x]) if shift else x
-    return np.ascontiguousarray(x[:, ::-1, ::-1]) if turn else x
-
-
-def _turned(y: np.ndarray) -> np.ndarray:
-    """An output along the sequence, turned around."""
-    return y[:, ::-1] if y.ndim > 2 or (y.ndim == 2 and y.shape[1] > 1) else y

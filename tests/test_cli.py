@@ -213,6 +213,31 @@ def test_bad_arguments_are_a_sentence(done, monkeypatch, arguments, message):
     assert not (folder / "never.zarr").exists()
 
 
+def test_pseudocounts_and_heads(done):
+    folder, *_ = done
+    save_model(folder, "two.keras", profile=True)
+    common = ["ism", "-m", folder / "two.keras", "-f", folder / "genome.fa", "-o", folder / "two.zarr"]
+    assert "choose one with output= (--head)" in call(*common, code=1)
+    assert "--pseudocount does not go with jsd" in call(*common, "--metric", "jsd", "--pseudocount", 1, code=2)
+    (folder / "y.fa").write_text(">one\n" + "ACGT" * 10 + "\n")
+    common = ["ism", "-m", folder / "two.keras", "-f", folder / "y.fa", "-l", 2, "--no-progress", "--head", "0"]
+    for pseudocount, name in ((1, "a.zarr"), (100, "b.zarr")):
+        call(*common, "--metric", "logSED", "--pseudocount", pseudocount, "-o", folder / name)
+    one, other = (np.abs(open_scores(folder / name).differences[:]).max() for name in ("a.zarr", "b.zarr"))
+    assert one > 1.5 * other > 0
+
+
+def test_a_fault_of_our_own_is_no_traceback_either(done, monkeypatch):
+    folder, *_ = done
+
+    def fail(*arguments, **options):
+        raise KeyError(4)
+
+    monkeypatch.setattr("fastism.cli.shared.load", fail)
+    said = call("explain", "-m", folder / "model.keras", code=1)
+    assert "unexpected KeyError: 4. Please report it" in said
+
+
 def test_models_that_cannot_be_loaded(done):
     folder, *_ = done
     x = keras.Input((40, 4))

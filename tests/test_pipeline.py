@@ -8,8 +8,10 @@ import pytest
 from genomes import LENGTH, WINDOWS, save_model, window, write_genome, write_regions
 
 from fastism import NaiveISM
+from fastism.metrics import METRICS
 from fastism.pipeline import NothingLeft, map_fasta, map_regions
 from fastism.scorer import Scorer, central
+from fastism.scores import attribution
 from fastism.store import UnfinishedStoreError, open_scores
 
 pytest.importorskip("dnaio")
@@ -140,13 +142,129 @@ def test_metrics_of_profiles_on_the_device_and_of_pairs_on_the_host(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
-@pytest.mark.parametrize("metric", ["log2FC", "logit"])
-def test_metrics_that_the_predictions_do_not_suit_are_an_error(tmp_path, metric):
-    _, model = save_model(tmp_path)
+@pytest.mark.parametrize(
+    ("metric", "profile", "message"),
+    [
+        ("log2FC", False, "log2FC: the lowest prediction plus the pseudocount 0 is -.* 'subtract' for predictions"),
+        ("logit", False, "logit: predictions range from -.* probabilities are accepted"),
+        ("logSUM", True, "metric 'logSUM' .* is not a number for .* 'subtract' takes any"),
+        ("logSED", True, "logSED|log2FC: the lowest prediction plus the pseudocount 1 is -"),
+    ],
+)
+def test_metrics_that_the_predictions_do_not_suit_are_an_error(tmp_path, metric, profile, message):
+    _, model = save_model(tmp_path, profile=profile)
     x = np.eye(4, dtype="float32")[np.random.default_rng(0).integers(0, 4, (2, LENGTH))]
-    assert model.predict(x, verbose=0).min() < -1
-    with pytest.raises(ValueError, match=f"metric '{metric}' .* is not a number for .* 'subtract' takes any"):
+    if profile:  # below -1, where a pseudocount of 1 does not help
+        inner = keras.Model(model.input, keras.layers.Rescaling(-100.0)(model.outputs[0]))
+        model = inner
+    with pytest.raises(ValueError, match=message):
         Scorer(model, metric, jit=JIT)(x)
+
+
+SCORED = ["subtract", "divide", "log2FC", "logfc", "SUM", "logSUM", "logSED", "profile", "jsd"]
+
+
+@pytest.mark.parametrize("rc", [False, True], ids=["one strand", "both strands"])
+@pytest.mark.parametrize("metric", SCORED)
+def test_every_metric_is_that_of_whole_outputs_averaged_over_members(tmp_path, metric, rc):
+    """Whatever is computed on the device; targets of the other strand are where they were, and so are counts."""
+    models = [save_model(tmp_path, f"{seed}.keras", seed, profile=True)[1] for seed in (0, 1)]
+    counts = metric in SCORED[:4]
+    if counts:  # positive ones, of two targets
+        models = [
+            keras.Model(m.input, {"profile": m.outputs[0], "count": keras.ops.mean(m.outputs[0], axis=1)})
+            for m in models
+        ]
+    head = "count" if counts else 0
+    x = np.eye(4, dtype="float32")[np.random.default_rng(0).integers(0, 4, (2, LENGTH))]
+    found = scorer(models, metric, output=head, start=10, end=20, rc=rc)(x)
+    want = []
+    for model in models:
+        for turn in (False, True)[: 1 + rc]:
+            naive = NaiveISM(model).saturate(np.ascontiguousarray(x[:, ::-1, ::-1]) if turn else x)
+            values = METRICS[metric](naive.reference[head], naive.mutant[head])
+            want.append((values[:, ::-1, ::-1] if turn else values)[:, 10:20])
+    want = np.mean(want, axis=0).reshape(found.differences.shape)
+    want = want - (METRICS[metric].neutral or 0)
+    assert np.abs(want).max() > 1e-3
+    np.testing.assert_allclose(found.differences, want, atol=2e-3 * np.abs(want).max())
+    assert not found.differences[np.nonzero(x[:, 10:20])].any()
+    if metric == "divide":
+        assert found.attributes["formula"].endswith(" - 1")
+        close = attribution(x[:, 10:20], want[..., 0], rule="mean3")
+        np.testing.assert_allclose(found.attributions(0, rule="mean3"), close, atol=2e-3 * np.abs(want).max())
+
+
+def test_an_output_has_to_be_chosen_where_there_are_several_and_only_there(tmp_path):
+    _, several = save_model(tmp_path, profile=True)
+    _, one = save_model(tmp_path)
+    with pytest.raises(ValueError, match=r"has 2 outputs, .*; choose one with output= \(--head\)"):
+        scorer(several)
+    with pytest.raises(ValueError, match=r"output is 'nope', but model .* has .*; a name or an index from 0 to 1"):
+        scorer(several, output="nope")
+    with pytest.raises(ValueError, match="output is 1, but model .* has "):
+        scorer(one, output=1)
+    with pytest.raises(ValueError, match="targets holds 5; the output has 2"):
+        scorer(one, targets=[0, 5])
+    with pytest.raises(ValueError, match="There are 1 target names for 2 targets"):
+        scorer(one, targets=[0, 1], target_names=["liver"])
+    x = np.eye(4, dtype="float32")[np.random.default_rng(0).integers(0, 4, (1, LENGTH))]
+    with pytest.raises(ValueError, match="There are 3 target names, but 2 scores"):
+        scorer(one, target_names=["a", "b", "c"], end=2)(x)
+    whole, first = scorer(one, end=2)(x), scorer(one, end=2, output=0, targets=[1])(x)
+    np.testing.assert_allclose(first.differences[..., 0], whole.differences[..., 1], atol=1e-6)
+    assert first.targets == ("1",)
+    with pytest.raises(ValueError, match="consumes profiles"):
+        scorer(several, "logSUM", output=1)
+
+
+@pytest.mark.parametrize("change", ["rows", "head", "centre", "weights", "unknown"])
+def test_a_run_does_not_go_on_with_another_job(tmp_path, monkeypatch, change):
+    """Rows in another order, another output, other windows, other weights under the same name: none may be mixed."""
+    genome, _ = write_genome(tmp_path)
+    _, model = save_model(tmp_path, profile=True)
+    summits = "".join(f"chr1\t{a}\t{a + 60}\tr{a}\t0\t+\t0\t0\t0\t5\n" for a in (10, 60, 200))
+    (tmp_path / "r.narrowPeak").write_text(summits)
+    arguments = [genome, tmp_path / "r.narrowPeak", tmp_path / "out.zarr"]
+    monkeypatch.setattr("fastism.pipeline.MOST_SEQUENCES", 1)
+    first, real = scorer(model, output=1, end=2), Scorer.__call__
+    calls = []
+
+    def failing(self, x, **options):
+        calls.append(len(x))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(self, x, **options)
+
+    monkeypatch.setattr(Scorer, "__call__", failing)
+    with pytest.raises(KeyboardInterrupt):
+        map_regions(first, *arguments)
+    monkeypatch.setattr(Scorer, "__call__", real)
+    options, other = {}, first
+    if change == "rows":
+        (tmp_path / "r.narrowPeak").write_text("".join(reversed(summits.splitlines(keepends=True))))
+    elif change == "head":
+        other = scorer(model, "logSUM", output=0, end=2)
+    elif change == "weights":
+        model.set_weights([w * 1.5 for w in model.get_weights()])
+        other = scorer(model, output=1, end=2)
+    else:
+        options = {"centre": {"centre": "middle"}, "unknown": {"unknown": 0.25}}[change]
+    with pytest.raises(ValueError, match="was begun with other settings"):
+        map_regions(other, *arguments, resume=True, **options)
+
+
+def test_pipes_are_refused_and_rows_without_a_name_have_their_place(tmp_path):
+    import os
+
+    genome, _ = write_genome(tmp_path)
+    _, model = save_model(tmp_path)
+    os.mkfifo(tmp_path / "pipe.bed")
+    with pytest.raises(ValueError, match="is no regular file; it is read twice"):
+        map_regions(scorer(model), genome, tmp_path / "pipe.bed", tmp_path / "out.zarr")
+    (tmp_path / "some.bed").write_text("chr1\t0\t40\tx\nchr1\t50\t90\t.\n")
+    scores, _ = map_regions(scorer(model, end=1), genome, tmp_path / "some.bed", tmp_path / "out.zarr")
+    assert list(scores.names) == ["x", "chr1:50-90"]
 
 
 def test_both_strands_of_two_models_are_averaged(tmp_path):

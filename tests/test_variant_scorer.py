@@ -68,17 +68,81 @@ def test_several_metrics_strands_and_folds(tmp_path):
     x = np.eye(4, dtype="float32")[rng.integers(0, 4, (3, LENGTH))]
     y = x.copy()
     y[:, 20] = np.roll(y[:, 20], 1, axis=-1)
-    found = scorer(models, ["logSUM", "jsd"], output=0, rc=True, flip_outputs=True, target_names=["fwd", "rev"])(x, y)
+    found = scorer(models, ["logSUM", "jsd"], output=0, rc=True, target_names=["fwd", "rev"])(x, y)
     assert list(found) == ["logSUM:fwd", "logSUM:rev", "jsd:fwd", "jsd:rev"]
-    mean = []
-    for z in (x, y):
-        runs = [predict(m, [z])[0] for m in models]
-        runs += [predict(m, [np.ascontiguousarray(z[:, ::-1, ::-1])])[0][:, ::-1] for m in models]
-        mean.append(np.mean(runs, axis=0, dtype="float64"))
-    want = np.log2(mean[1] + 1).sum(1) - np.log2(mean[0] + 1).sum(1)
+    scores = []
+    for model in models:
+        for turn in (False, True):
+            before, after = (
+                predict(model, [np.ascontiguousarray(z[:, ::-1, ::-1]) if turn else z])[0].astype("float64")
+                for z in (x, y)
+            )
+            scores.append(np.log2(after + 1).sum(1) - np.log2(before + 1).sum(1))
+    want = np.mean(scores, axis=0)
     np.testing.assert_allclose(found["logSUM:fwd"], want[:, 0], atol=1e-3 * np.abs(want).max())
     np.testing.assert_allclose(found["logSUM:rev"], want[:, 1], atol=1e-3 * np.abs(want).max())
     assert (found["jsd:fwd"] > 0).all()
+
+
+def moved_by_hand(x, shift):
+    room = np.zeros_like(x)
+    for i in range(x.shape[1]):
+        if 0 <= i - shift < x.shape[1]:
+            room[:, i] = x[:, i - shift]
+    return room
+
+
+def test_shifts_move_positions(tmp_path):
+    """The sequence moves by a base to the right, and letters stay letters."""
+    _, model = save_model(tmp_path)
+    x = np.eye(4, dtype="float32")[np.random.default_rng(0).integers(0, 4, (3, LENGTH))]
+    y = x.copy()
+    y[:, 20] = np.roll(y[:, 20], 1, axis=-1)
+    runs = [[predict(model, [moved_by_hand(z, s)])[0] for z in (x, y)] for s in (1, 0, -2)]
+    for shifts, pairs in (((1,), runs[:1]), ((1, 0, -2), runs)):
+        want = np.mean([after - before for before, after in pairs], axis=0)
+        found = scorer(model, shifts=shifts)(x, y)
+        np.testing.assert_allclose(found["subtract:0"], want[:, 0], atol=1e-4 * np.abs(want).max())
+        np.testing.assert_allclose(found["subtract:1"], want[:, 1], atol=1e-4 * np.abs(want).max())
+
+
+def test_counts_beside_a_profile_are_not_turned_and_strands_are_exchanged_on_request(tmp_path):
+    _, model = save_model(tmp_path, profile=True)
+    inner = keras.ops.mean(model.outputs[0], axis=1)
+    model = keras.Model(model.input, {"profile": model.outputs[0], "count": inner})
+    x = np.eye(4, dtype="float32")[np.random.default_rng(0).integers(0, 4, (3, LENGTH))]
+    y = x.copy()
+    y[:, 20] = np.roll(y[:, 20], 1, axis=-1)
+    runs = {}
+    for turn in (False, True):
+        pair = [np.ascontiguousarray(z[:, ::-1, ::-1]) if turn else z for z in (x, y)]
+        counts = [model.predict(z, verbose=0)["count"] for z in pair]
+        runs[turn] = counts[1] - counts[0]
+    for pairs, order in ((None, [0, 1]), ((1, 0), [1, 0])):
+        want = (runs[False] + runs[True][:, order]) / 2
+        found = scorer(model, output="count", rc=True, strand_pairs=pairs)(x, y)
+        for t in (0, 1):
+            np.testing.assert_allclose(found[f"subtract:{t}"], want[:, t], atol=1e-4 * np.abs(want).max())
+
+
+def test_names_of_targets_are_kept_or_refused(tmp_path):
+    _, model = save_model(tmp_path)
+    x = np.eye(4, dtype="float32")[np.random.default_rng(0).integers(0, 4, (1, LENGTH))]
+    assert list(scorer(model, targets=[1], target_names=["liver"])(x, x)) == ["subtract:liver"]
+    assert list(scorer(model, targets=[1])(x, x)) == ["subtract"]
+    assert list(scorer(model)(x, x)) == ["subtract:0", "subtract:1"]
+    with pytest.raises(ValueError, match="There are 1 target names for 2 targets"):
+        scorer(model, targets=[0, 1], target_names=["liver"])
+    with pytest.raises(ValueError, match="There are 3 target names, but 2 scores"):
+        scorer(model, target_names=["a", "b", "c"])(x, x)
+
+
+def test_a_protein_has_no_other_strand():
+    sequence = keras.Input((12, 20))
+    model = keras.Model(sequence, keras.layers.Dense(1)(keras.layers.Flatten()(sequence)))
+    x = np.eye(20, dtype="float32")[np.random.default_rng(0).integers(0, 20, (2, 12))]
+    with pytest.raises(ValueError, match="20 channels and complement is for 4"):
+        scorer(model, rc=True)(x, x)
 
 
 def test_strict_stops_at_a_reference_mismatch(tmp_path):

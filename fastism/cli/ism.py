@@ -63,9 +63,10 @@ def ism(**given: Any) -> None:
 
     models = shared.load(given["models"], given["custom"], given["unsafe_lambda"])
     first, last = central(models[0], given["mutated_length"], given["up"], given["down"], given["sequence_length"])
+    (metric,) = shared.metrics([given["metric"]], given["pseudocount"])
     scorer = Scorer(
         models,
-        given["metric"],
+        metric,
         output=shared.head(given["head"]),
         targets=given["targets"],
         target_names=given["target_names"],
@@ -73,7 +74,7 @@ def ism(**given: Any) -> None:
         end=last,
         rc=given["rc"],
         shifts=given["shifts"],
-        flip_outputs=given["rc"],
+        strand_pairs=given["strand_pairs"],
         length=given["sequence_length"],
         **shared.engine_options(given["batch_size"], given["memory"]),
     )

@@ -26,6 +26,12 @@ class Command(click.Command):
             if isinstance(error, click.exceptions.Exit) or os.environ.get("FASTISM_TRACEBACK"):
                 raise
             raise click.ClickException(str(error) or type(error).__name__) from error
+        except (LookupError, AttributeError, ArithmeticError, AssertionError) as error:  # ours, not the user's
+            if os.environ.get("FASTISM_TRACEBACK"):
+                raise
+            raise click.ClickException(
+                f"unexpected {type(error).__name__}: {error}. Please report it, with what FASTISM_TRACEBACK=1 shows."
+            ) from error
 
 
 def options(*decorators: Decorator) -> Decorator:
@@ -72,6 +78,7 @@ outputs = options(
     click.option("--head", help="Which output of a model with several, by index or name."),
     click.option("-t", "--targets", callback=numbers, help="Indices of targets, separated by commas; all."),
     click.option("--target-names", callback=names, help="Their names, separated by commas."),
+    click.option("--pseudocount", type=float, help="Of log2FC, divide, logSUM and logSED; their own by default."),
 )
 
 running = options(
@@ -83,6 +90,11 @@ running = options(
 ensemble = options(
     click.option("--rc", is_flag=True, help="Average over both strands."),
     click.option("--shifts", default="0", callback=numbers, help="Average over these shifts, such as 0,1,-1.  [0]"),
+    click.option(
+        "--strand-pairs",
+        callback=numbers,
+        help="With --rc: for each target that on the other strand, such as 1,0 for a profile of two strands.",
+    ),
 )
 
 
@@ -97,6 +109,18 @@ def load(models: Sequence[str], custom: Sequence[str], unsafe_lambda: bool) -> l
 def head(value: str | None) -> int | str | None:
     """An output given as index or name."""
     return int(value) if value is not None and value.lstrip("-").isdecimal() else value
+
+
+def metrics(names: Sequence[str], pseudocount: float | None) -> list[Any]:
+    """The metrics of these names, with a pseudocount."""
+    from fastism.metrics import get_metric
+
+    found = [get_metric(name) for name in names]
+    if pseudocount is None:
+        return found
+    if not any("pseudocount" in m.options for m in found):
+        raise click.UsageError(f"--pseudocount does not go with {', '.join(names)}, which has none.")
+    return [m.using(pseudocount=pseudocount) if "pseudocount" in m.options else m for m in found]
 
 
 def engine_options(batch_size: int | None, memory: str) -> dict[str, Any]:

@@ -26,7 +26,6 @@ ENDINGS = (".tsv", ".tsv.gz", ".parquet", ".vcf", ".vcf.gz", ".bcf")
 @click.option(
     "--side", type=click.Choice(["left", "right"]), default="right", help="Side of an indel that moves.  [right]"
 )
-@click.option("--flip-outputs", is_flag=True, help="With --rc: outputs run along the sequence (profiles).")
 @click.option("--sequence-length", type=click.IntRange(1), help="For a model that takes any length.")
 @shared.ensemble
 @shared.running
@@ -56,13 +55,13 @@ def variants(**given: Any) -> None:
 
     scorer = VariantScorer(
         shared.load(given["models"], given["custom"], given["unsafe_lambda"]),
-        given["stats"],
+        shared.metrics(given["stats"], given["pseudocount"]),
         output=shared.head(given["head"]),
         targets=given["targets"],
         target_names=given["target_names"],
         rc=given["rc"],
         shifts=given["shifts"],
-        flip_outputs=given["flip_outputs"],
+        strand_pairs=given["strand_pairs"],
         length=given["sequence_length"],
         **shared.engine_options(given["batch_size"], given["memory"]),
     )
