@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -236,6 +240,35 @@ def test_a_fault_of_our_own_is_no_traceback_either(done, monkeypatch):
     monkeypatch.setattr("fastism.cli.shared.load", fail)
     said = call("explain", "-m", folder / "model.keras", code=1)
     assert "unexpected KeyError: 4. Please report it" in said
+
+
+def test_native_log_lines_are_kept_off_the_screen():
+    """What native code writes to standard error is filtered; errors of it, and Python's own output, are not."""
+    code = """
+import os, sys, time
+from fastism.cli.quiet import keep_quiet
+keep_quiet()
+os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\\n")
+os.write(2, b"I0000 00:00:1795442143.667079   19809 port.cc:153] oneDNN custom operations are on.\\n")
+os.write(2, b"E0000 00:00:1795442145.334482   19809 cuda_platform.cc:52] failed call to cuInit: UNKNOWN\\n")
+os.write(2, b"F0000 00:00:1795442145.334482   19809 tensor.cc:1] Check failed\\n")
+os.write(2, b"half a line ")
+os.write(2, b"and the rest\\n")
+time.sleep(0.3)
+print("of Python", file=sys.stderr)
+"""
+    for variable, seen in (("", False), ("1", True)):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "FASTISM_TRACEBACK": variable},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert ("oneDNN" in done.stderr) is seen
+        assert ("absl" in done.stderr) is seen
+        for kept in ("Check failed", "half a line and the rest", "of Python"):
+            assert kept in done.stderr
 
 
 def test_models_that_cannot_be_loaded(done):

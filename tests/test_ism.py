@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib
 import inspect
 import pickle
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -126,7 +129,17 @@ def test_what_the_package_offers():
         assert hasattr(fastism, name)
     assert {"FastISM", "NaiveISM", "Saturation", "UnsupportedLayerError", "MismatchError"} <= set(fastism.__all__)
     assert {"Scorer", "map_regions", "open_scores", "load_model", "saturation_mutagenesis"} <= set(fastism.__all__)
+    assert set(fastism.__all__) == {"__version__", *fastism._DEFINED_IN} <= set(dir(fastism))
+    assert fastism.scores is importlib.import_module("fastism.scores")
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = fastism.nothing
     assert issubclass(UnsupportedLayerError, ValueError)
+
+
+def test_importing_the_package_imports_no_framework():
+    code = "import fastism, sys; fastism.__version__; print([m for m in ('keras', 'numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 # ------------------------------------------------------------------------------------------ shapes and types

@@ -51,3 +51,11 @@ def main() -> None:
     Each command says more with --help. Shell completion: eval "$(_FASTISM_COMPLETE=bash_source fastism)" (zsh_source,
     fish_source).
     """
+
+
+def run() -> None:
+    """What the command ``fastism`` calls."""
+    from fastism.cli.quiet import keep_quiet
+
+    keep_quiet()
+    main()
