@@ -236,10 +236,10 @@ def _blame(engine: Engine, graph: Graph, arrays: Sequence[np.ndarray], at: int, 
     states = trace(plan, cache, np.zeros(n, np.int32), plan.slot_table[:, edits.start], delta, groups=n, members=1)
     for call in graph.calls:
         for tensor in call.outputs:
-            state = states.get(program.find(tensor))
-            if state is None:
+            state, positions = states.get(program.find(tensor)), program.needed.get(program.find(tensor))
+            if state is None or positions is None:  # no output depends on it, such as what only another head gives
                 continue
-            lo, hi = program.needed[program.find(tensor)]
+            lo, hi = positions
             value = state.whole() if isinstance(state, Window) else state
             values = (backend.to_numpy(v) for v in (value, true[tensor], reference[tensor]))
             value, want, before = (v[:, lo:hi] if v.ndim > 1 else v for v in values)

@@ -194,7 +194,7 @@ class Graph:
         inputs, outputs: Ids, in the order of ``model.inputs`` and ``model.outputs``.
         variables: Every variable of the model.
         input_structure: In which the model takes its inputs; None for one alone and for a flat list.
-        output_structure: In which the outputs are handed back.
+        output_structure: In which the outputs are handed back; anything but a list, tuple or dict for one alone.
         traced: Layers whose inside was found by tracing, which turns what is computed from weights into constants.
         finish: What makes the outputs of the model's own, where some were chosen or a function follows them.
     """
@@ -254,13 +254,36 @@ class Graph:
         return tuple(made_by.get(t, self.tensors[t].name) for t in self.outputs)
 
     def restore_outputs(self, flat: Sequence[Any]) -> Any:
-        """Flat outputs in the model's own structure; a list for several, alone if there is one."""
+        """Flat outputs in the model's own structure, the entries of a dict in their order; a tuple becomes a list."""
         if not isinstance(self.output_structure, list | tuple | dict):
             return flat[0]
         packed = tree.pack_sequence_as(self.output_structure, list(flat))
-        if isinstance(packed, list | tuple):
-            return packed[0] if len(packed) == 1 else list(packed)
-        return packed
+        _put_in_order(packed, tree.pack_sequence_as(self.output_structure, list(range(len(flat)))))
+        return list(packed) if isinstance(packed, tuple) else packed
+
+
+def _put_in_order(packed: Any, numbered: Any) -> None:
+    """List the entries of dicts as flat outputs are: which of the two orders Keras's trees keep depends on the backend.
+
+    Args:
+        packed: Nested outputs, which are changed in place.
+        numbered: The same with the number of each.
+    """
+    parts: list[tuple[Any, Any]] = []
+    if isinstance(packed, dict):
+        keys = sorted(packed, key=lambda key: min(tree.flatten(numbered[key]), default=0))
+        parts = [(packed[key], numbered[key]) for key in keys]
+        packed.clear()
+        packed.update((key, part) for key, (part, _) in zip(keys, parts, strict=True))
+    elif isinstance(packed, list | tuple):
+        parts = list(zip(packed, numbered, strict=True))
+    for part, numbers in parts:
+        _put_in_order(part, numbers)
+
+
+def without_singleton(structure: Any) -> Any:
+    """What a list or tuple of one holds, as Keras hands back the outputs of models made of inputs and outputs."""
+    return structure[0] if isinstance(structure, list | tuple) and len(structure) == 1 else structure
 
 
 def read_model(model: Any) -> Graph:
@@ -512,7 +535,7 @@ def _subclassed(model: Any) -> str:
 
 def inside(
     op: Any, args: Any, kwargs: Any, tensors: Mapping[int, Tensor], *, calls: Counter[str], first: int, prefix: str
-) -> tuple[list[Call], list[Tensor], list[Any]]:
+) -> tuple[list[Call], list[Tensor], list[Any], Any]:
     """Trace what a layer or function does with symbolic tensors, as calls.
 
     Args:
@@ -524,7 +547,8 @@ def inside(
         prefix: Of the names of the calls.
 
     Returns:
-        The calls, the new tensors, and the outputs: a :class:`Ref` for each tensor, else the constant itself.
+        The calls, the new tensors, the outputs (a :class:`Ref` for each tensor, else the constant itself), and what the
+        layer gave, of which these are the leaves.
 
     Raises:
         Exception: Whatever the layer raises; many cannot be traced.
@@ -559,6 +583,7 @@ def inside(
         reader.calls,
         reader.tensors,
         [Ref(env[id(o)]) if isinstance(o, keras.KerasTensor) else o for o in outputs],
+        out,
     )
 
 
@@ -582,7 +607,7 @@ class _Reader:
             outputs=tuple(env[id(kt)] for kt in model.outputs),
             variables=_variables(model, self.calls),
             input_structure=struct if isinstance(struct, dict) or _nested(struct) else None,
-            output_structure=model._outputs_struct,
+            output_structure=without_singleton(model._outputs_struct),
         )
 
     def _new_tensor(self, kt: Any) -> int:

@@ -311,7 +311,7 @@ def read_outputs(outputs: Any, graph: Graph, model: Any) -> tuple[int, ...] | No
     if outputs is None:
         return None
     n = len(graph.outputs)
-    names = list(getattr(model, "output_names", []))
+    names = [] if graph.traced else list(getattr(model, "output_names", []))  # those of its own call() have none
     names = names if len(names) == n else list(graph.output_names)
     entries: Any = graph.output_structure if isinstance(graph.output_structure, dict) else {}
     if entries:  # the number of each output where it stands; trees may list them in another order than the keys

@@ -31,6 +31,7 @@ from fastism.graph import (
     located,
     reached,
     read_model,
+    without_singleton,
 )
 from fastism.plan import WINDOW, Plan
 
@@ -68,7 +69,7 @@ def _traced(model: Any) -> Graph:
     leaves = [(s.name, tuple(s.shape[1:])) for s in tree.flatten(structure)]
     tensors = [Tensor(i, name, shape, dtype) for i, (name, shape) in enumerate(leaves)]
     try:
-        calls, made, outputs = inside(
+        calls, made, outputs, given = inside(
             model,
             (tree.pack_sequence_as(structure, [Ref(t.id) for t in tensors]),),
             {},
@@ -88,7 +89,7 @@ def _traced(model: Any) -> Graph:
         outputs=tuple(o.id for o in outputs),
         variables=tuple(model.variables),
         input_structure=structure if isinstance(structure, dict | list) else None,
-        output_structure=[None] * len(outputs) if len(outputs) > 1 else None,
+        output_structure=tree.map_structure(lambda _: None, given),
         traced=(model,),
     )
     check_outputs(graph)
@@ -208,7 +209,7 @@ def open_call(graph: Graph, call: Call) -> Graph:
     names = Counter(c.name for c in graph.calls)
     known = {t.id: t for t in graph.tensors}
     try:
-        calls, tensors, outputs = inside(
+        calls, tensors, outputs, _ = inside(
             call.op, call.args, call.kwargs, known, calls=names, first=len(graph.tensors), prefix=f"{call.name}/"
         )
     except Exception as error:  # whatever a layer does to symbolic tensors
@@ -242,29 +243,28 @@ def extended(graph: Graph, function: Callable[..., Any], what: str) -> Graph:
     """
     names = Counter(c.name for c in graph.calls)
     known = {t.id: t for t in graph.tensors}
-    structure: list[Any] = []
 
     def run(*flat):
-        out = function(graph.restore_outputs(flat))
-        structure.append(out)
-        return tree.flatten(out)
+        return function(graph.restore_outputs(flat))
 
     try:
         args = tuple(Ref(t) for t in graph.outputs)
-        calls, tensors, outputs = inside(run, args, {}, known, calls=names, first=len(graph.tensors), prefix=f"{what}/")
+        calls, tensors, outputs, given = inside(
+            run, args, {}, known, calls=names, first=len(graph.tensors), prefix=f"{what}/"
+        )
     except Exception as error:
         raise TypeError(
             f"{what} failed on the model's outputs ({type(error).__name__}: {error}); a function of the outputs, "
             "written in keras.ops so that it can run on the device, is accepted."
         ) from error
     if not outputs or any(not isinstance(o, Ref) for o in outputs):
-        raise TypeError(f"{what} gives {structure[0]!r}; tensors computed from the model's outputs are accepted.")
+        raise TypeError(f"{what} gives {given!r}; tensors computed from the model's outputs are accepted.")
     longer = replace(
         graph,
         calls=_numbered([*graph.calls, *calls]),
         tensors=(*graph.tensors, *tensors),
         outputs=tuple(o.id for o in outputs),
-        output_structure=structure[0],
+        output_structure=without_singleton(given),
         finish=lambda flat: tree.flatten(function(graph.restore_outputs(graph.finish(flat)))),
     )
     check_outputs(longer)

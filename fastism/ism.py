@@ -83,8 +83,9 @@ class FastISM(Mutate):
         strict: Raise if any call has no rule and would be computed whole.
         channels: Which channels of the mutated input are letters, as indices or a slice; all by default. The others
             keep their values.
-        outputs: Which outputs to give, as an index or name or a list of these; all by default. What only others need
-            is not computed.
+        outputs: Which outputs to give, as an index or name or a list of these; all by default. The entries of a dict go
+            by their keys, and are counted in the order of the results, in which the keys of a plain dict are sorted.
+            What only others need is not computed.
         reduce: A function of the outputs, as the model gives them, written in ``keras.ops``. It becomes part of the
             model, so only its results leave the device.
 

@@ -294,9 +294,22 @@ def _build_inputs(
 
 
 def _restore(predicted: Any, take: Any) -> Any:
-    """Apply ``take`` to every output; a tuple of outputs becomes a list."""
-    taken = keras.tree.pack_sequence_as(predicted, [take(rows) for rows in keras.tree.flatten(predicted)])
+    """Apply ``take`` to every output; a tuple of outputs becomes a list, and dicts list theirs in flat order."""
+    leaves = keras.tree.flatten(predicted)
+    taken = keras.tree.pack_sequence_as(predicted, [take(rows) for rows in leaves])
+    _sort_entries(taken, keras.tree.pack_sequence_as(predicted, list(range(len(leaves)))))
     return list(taken) if isinstance(taken, tuple) else taken
+
+
+def _sort_entries(outputs: Any, places: Any) -> None:
+    """Sort every dict in ``outputs``, in place, by the ``places`` of what it holds among the flat outputs."""
+    if isinstance(outputs, dict):
+        for key in sorted(outputs, key=lambda name: min(keras.tree.flatten(places[name]), default=0)):
+            outputs[key] = outputs.pop(key)  # to the end
+            _sort_entries(outputs[key], places[key])
+    elif isinstance(outputs, (list, tuple)):
+        for part, place in zip(outputs, places, strict=True):
+            _sort_entries(part, place)
 
 
 def _input_struct(model: Any) -> Any:

@@ -179,7 +179,8 @@ def _assert_same_structure(naive: Any, fast: Any, what: str) -> None:
         if isinstance(tree, dict):
             return {name: outline(value) for name, value in tree.items()}
         if isinstance(tree, (list, tuple)):
-            return type(tree)(outline(value) for value in tree)
+            parts = [outline(value) for value in tree]
+            return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
         return f"{type(tree).__name__} {tree.shape} {tree.dtype}"
 
     if outline(naive) != outline(fast):
@@ -191,7 +192,8 @@ def _assert_same_structure(naive: Any, fast: Any, what: str) -> None:
 def _output_names(model: Any, outputs: Any) -> list[str]:
     count = len(keras.tree.flatten(outputs))
     if isinstance(outputs, dict) and len(outputs) == count:
-        return [repr(name) for name in sorted(outputs)]  # the order in which trees are flattened
+        place = keras.tree.pack_sequence_as(outputs, list(range(count)))  # in the order in which trees are flattened
+        return [repr(name) for name in sorted(place, key=place.get)]
     names = list(getattr(model, "output_names", []))
     return [f"{i} ({names[i]!r})" if len(names) == count else str(i) for i in range(count)]
 

@@ -161,6 +161,32 @@ def test_an_error_at_the_edges_only_is_found(monkeypatch):
     assert not wrong[10:-10].any()
 
 
+def other_head_first():
+    x = L.Input((37, 4), name="dna")
+    y = L.Conv1D(6, 5, padding="same", activation="relu")(x)
+    profile = L.Conv1D(2, 3, name="profile")(y)
+    count = L.Dense(2, name="out")(L.Flatten()(L.BatchNormalization(name="norm")(y)))
+    return randomize(keras.Model(x, [profile, count]))
+
+
+def other_output_of_a_call():
+    x = L.Input((37, 4), name="dna")
+    y = L.Conv1D(6, 5, padding="same", activation="relu")(x)
+    last, state, _ = L.LSTM(3, return_state=True, name="memory")(y)
+    both = L.Concatenate()([last, L.GlobalMaxPooling1D()(L.BatchNormalization(name="norm")(y))])
+    return randomize(keras.Model(x, [state, L.Dense(2, name="out")(both)]))
+
+
+@pytest.mark.parametrize("model", [other_head_first, other_output_of_a_call])
+@pytest.mark.parametrize("taken", [{"outputs": 1}, {"reduce": lambda outputs: outputs[1]}])
+def test_the_call_is_named_when_other_outputs_are_not_taken(monkeypatch, model, taken):
+    """What only these need has a value but no reader, and cannot be to blame."""
+    model = model()
+    break_rule(monkeypatch, "norm")
+    with pytest.raises(MismatchError, match=r"Fast and naive differ by .* first call that differs is 'norm' \("):
+        FastISM(model, jit=JIT, **taken)
+
+
 def test_the_remedy_in_the_message_works(monkeypatch):
     model = small()
     break_rule(monkeypatch, "pool")

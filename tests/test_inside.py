@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
 import keras
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from keras import ops, tree
 from oracle import overwritten, predict, saturated, share_of_effect
 
 from fastism import FastISM, MismatchError, ModelError, NaiveISM
-from fastism.testing import randomize
+from fastism.testing import assert_matches_naive, randomize
 
 JIT = keras.backend.backend() == "jax"
 FLOAT = keras.config.floatx()
@@ -208,6 +211,109 @@ def test_a_subclassed_model_that_cannot_be_traced_says_why():
     model._build_shapes_dict = {"x": (None, LENGTH, 4)}
     with pytest.raises(ModelError, match="FastISM tried to trace call\\(\\) itself: it failed with"):
         FastISM(model)
+
+
+class Heads(keras.Model):
+    """A model whose ``call`` nests its outputs as it is told."""
+
+    def __init__(self, nest):
+        super().__init__()
+        self.conv, self.head, self.nest = L.Conv1D(3, 5, padding="same"), L.Dense(2), nest
+
+    def call(self, x):
+        profile = self.conv(x)
+        return self.nest(profile, self.head(ops.mean(profile, axis=1)))
+
+
+class Pair(NamedTuple):
+    profile: Any
+    count: Any
+
+
+def heads(nest):
+    model = Heads(nest)
+    model(X)
+    return randomize(model)
+
+
+def functional(nest):
+    x = keras.Input((LENGTH, 4))
+    profile = L.Conv1D(3, 5, padding="same")(x)
+    return randomize(keras.Model(x, nest(profile, L.Dense(2)(ops.mean(profile, axis=1)))))
+
+
+NESTS = {
+    "dict": lambda p, c: {"profile": p, "count": c},
+    "ordered": lambda p, c: OrderedDict(profile=p, count=c),
+    "list": lambda p, c: [p, c],
+    "tuple": lambda p, c: (p, c),
+    "list in dict": lambda p, c: {"profile": p, "both": [2 * p, {"z": c, "a": -c}]},
+    "tuple in list": lambda p, c: [(p, c), -c],
+    "named tuple in dict": lambda p, c: {"heads": Pair(p, c)},
+    "dict of one": lambda p, c: {"count": c},
+}
+
+
+@pytest.mark.parametrize("nest", NESTS)
+@pytest.mark.parametrize("make", [heads, functional])
+def test_results_are_nested_as_the_outputs(make, nest):
+    """Of a model with its own ``call`` as of one made of inputs and outputs; an outer tuple becomes a list."""
+    model = make(NESTS[nest])
+    ism, predicted = FastISM(model, jit=JIT), model.predict(X, verbose=0)
+    wanted = list(predicted) if isinstance(predicted, tuple) else predicted
+    result, called = ism.saturate(X, 0, 3), ism(X)
+    for found in (result.reference, result.mutant, called, ism.saturate(X, 0, 3, compact=True).expanded().mutant):
+        tree.assert_same_structure(found, wanted)
+    assert_matches_naive(model, X, jit=JIT)
+    assert_matches_naive(model, X, jit=JIT, saturate=True)
+    for number, (mutant, reference) in enumerate(
+        zip(tree.flatten(result.mutant), tree.flatten(predicted), strict=True)
+    ):
+        one = FastISM(model, outputs=number, jit=JIT).saturate(X, 0, 3)
+        np.testing.assert_allclose(one.reference, reference, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(one.mutant, mutant, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [heads, functional])
+def test_a_list_of_one_is_as_keras_hands_it_back(make):
+    model = make(lambda p, c: [c])
+    assert isinstance(FastISM(model, jit=JIT)(X), list) == isinstance(model.predict(X, verbose=0), list)
+    assert_matches_naive(model, X, jit=JIT)
+
+
+@pytest.mark.parametrize("make", [heads, functional])
+@pytest.mark.parametrize("nest", ["dict", "ordered"])
+def test_outputs_of_a_dict_go_by_key(make, nest):
+    model = make(NESTS[nest])
+    naive = NaiveISM(model).saturate(X, 0, 3).mutant
+    order = ["count", "profile"] if nest == "dict" else ["profile", "count"]  # on every backend
+    assert list(naive) == list(FastISM(model, jit=JIT)(X)) == order
+    for i, key in enumerate(order):
+        for options in ({"outputs": key}, {"outputs": i}, {"reduce": lambda y, key=key: y[key]}):
+            fast = FastISM(model, jit=JIT, **options).saturate(X, 0, 3).mutant
+            np.testing.assert_allclose(fast, naive[key], rtol=1e-4, atol=1e-5)
+    both = FastISM(model, outputs=["profile", "count"], jit=JIT).saturate(X, 0, 3).mutant
+    assert [b.shape for b in both] == [naive["profile"].shape, naive["count"].shape]
+    with pytest.raises(
+        ValueError, match="outputs names 'other'; an index from 0 to 1, a name of .*'count'.*is accepted"
+    ):
+        FastISM(model, outputs="other")
+
+
+def test_a_call_of_its_own_does_not_take_the_names_of_the_outputs_it_was_built_with():
+    class Swapped(keras.Model):
+        def call(self, x):
+            profile, count = super().call(x)
+            return {"a": count, "b": profile}
+
+    inner = two_headed()
+    model = Swapped(inner.inputs[0], inner.outputs)
+    model(X)
+    naive = NaiveISM(model).saturate(X, 0, 3).mutant
+    for name in ("count", "profile"):  # of which the calls are named in the other order
+        key = {"count": "a", "profile": "b"}[name]
+        fast = FastISM(model, outputs=name, jit=JIT).saturate(X, 0, 3).mutant
+        np.testing.assert_allclose(fast, naive[key], rtol=1e-4, atol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------ any length

@@ -1,3 +1,5 @@
+from collections import OrderedDict
+
 import keras
 import numpy as np
 import pytest
@@ -114,6 +116,17 @@ def test_one_wrong_cell_is_found(monkeypatch, offset):
         assert_matches_naive(two_outputs(), sequences())
     if np.isfinite(offset):
         assert_matches_naive(two_outputs(), sequences(), rtol=0.1)
+
+
+def test_an_output_is_named_by_its_key_in_an_ordered_dict(monkeypatch):
+    class Shifted(StandIn):
+        offset = 0.5
+
+    inner = two_outputs()
+    model = keras.Model(inner.inputs, OrderedDict(second=inner.outputs[0], first=inner.outputs[1]))
+    monkeypatch.setattr("fastism.ism.FastISM", Shifted)
+    with pytest.raises(AssertionError, match="Output 'first': fast and naive"):
+        assert_matches_naive(model, sequences())
 
 
 def test_an_output_that_nothing_changes_is_not_agreement(monkeypatch):
