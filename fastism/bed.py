@@ -36,7 +36,7 @@ def read_regions(
 
     Columns are separated by tabs, or by spaces in a line without tabs. Lines that are empty or start with ``#``,
     ``track`` or ``browser``, and a first line of column names, are passed over. A start below 0 is accepted, since
-    windows may hang over a chromosome's end.
+    windows may hang over a chromosome's end. The text is UTF-8; what is not, such as a name in Latin-1, becomes U+FFFD.
 
     Args:
         path: The file, plain or compressed with gzip or bgzip; ``"-"`` is the standard input.
@@ -141,8 +141,8 @@ def select(
 def write_regions(path: str | os.PathLike[str], regions: Iterable[Region], *, windows: bool = False) -> int:
     """Write the rows of regions, for instance of those that were kept, so that row i is that of sequence i.
 
-    A region that was read is written with the columns of its row as they were, so that a narrowPeak file stays one,
-    with its coordinates and summits; a region made otherwise as six columns: chromosome, start, end, name, ``.``,
+    A region that was read is written with the columns of its row as they were read, so that a narrowPeak file stays
+    one, with its coordinates and summits; a region made otherwise as six columns: chromosome, start, end, name, ``.``,
     strand. The file appears when it is complete.
 
     Args:
@@ -158,7 +158,7 @@ def write_regions(path: str | os.PathLike[str], regions: Iterable[Region], *, wi
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         opener: Any = gzip.open if path.suffix == ".gz" else open
-        with opener(draft, "wt", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        with opener(draft, "wt", encoding="utf-8", newline="\n") as file:
             for region in regions:
                 columns = region.fields if region.fields and not windows else _columns(region)
                 file.write("\t".join(columns) + "\n")
@@ -307,12 +307,20 @@ def _check_fit(length: int | None, centre: str) -> None:
 
 @contextmanager
 def _open(path: str | os.PathLike[str]) -> Iterator[TextIO]:
-    """A text file by its contents, whatever its name; bytes that are no UTF-8 come back when they are written."""
+    """A text file by its contents, whatever its name; bytes that are no UTF-8 become the sign for unknown letters."""
     if str(path) == "-":
-        yield sys.stdin
+        raw = getattr(sys.stdin, "buffer", None)
+        if raw is None:
+            yield sys.stdin
+            return
+        text = io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace")
+        try:
+            yield text
+        finally:
+            text.detach()  # or the standard input would be closed with it
         return
     with open(path, "rb") as raw:
         packed = raw.peek(2)[:2] == b"\x1f\x8b"
         opened: Any = gzip.GzipFile(fileobj=raw) if packed else raw
-        with io.TextIOWrapper(opened, encoding="utf-8-sig", errors="surrogateescape") as text:
+        with io.TextIOWrapper(opened, encoding="utf-8-sig", errors="replace") as text:
             yield text

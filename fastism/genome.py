@@ -187,10 +187,11 @@ class Genome:
 
         Raises:
             UnknownChromosome: If the genome does not have a chromosome.
-            ValueError: If lengths differ, or as :meth:`text` does.
+            ValueError: If lengths differ, a letter is neither a base nor one of IUPAC's, naming the region and the
+                position in the direction of its strand, or as :meth:`text` does.
         """
         if isinstance(regions, Region):
-            return one_hot(self.text(regions), unknown=unknown, dtype=dtype)
+            return one_hot(self.text(regions), unknown=unknown, dtype=dtype, names=str(regions))
         several = list(regions)
         for region in several:
             if len(region) != len(several[0]):
@@ -198,7 +199,8 @@ class Genome:
                     f"The region {region} has {len(region)} positions and {several[0]} has {len(several[0])}; regions "
                     "of one length are accepted. Bring them to one length with fastism.bed.fit(region, length)."
                 )
-        return one_hot([self.text(region) for region in several], unknown=unknown, dtype=dtype)
+        texts = [self.text(region) for region in several]
+        return one_hot(texts, unknown=unknown, dtype=dtype, names=[str(region) for region in several])
 
     def close(self) -> None:
         """Close the file; nothing can be read after that."""

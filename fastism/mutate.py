@@ -215,7 +215,7 @@ class Mutate:
             ValueError, TypeError: If an argument does not fit the model.
         """
         prepared, arrays, sequences = self._opened(x)
-        (letters,) = inputs.read_contents(content, sequences.shape[2], sequences.dtype)[:1]
+        letters = _one_content(content, sequences, "content")
         starts = _starts(start, end, step, 1, sequences.shape[1])
         changes = [Change(n, int(s), int(s), letters) for n in range(len(sequences)) for s in starts]
         found = self._changed(prepared, arrays, changes, side, None, progress)
@@ -448,8 +448,18 @@ def _change(value: Any, i: int, sequences: np.ndarray) -> Change:
         )
     if len(content) == 0 or (isinstance(content, str) and content == "-"):
         return Change(sequence, start, end, np.zeros((0, alphabet), sequences.dtype))
-    (letters,) = inputs.read_contents(content, alphabet, sequences.dtype)[:1]
-    return Change(sequence, start, end, letters)
+    return Change(sequence, start, end, _one_content(content, sequences, f"the content of changes[{i}]"))
+
+
+def _one_content(content: Any, sequences: np.ndarray, what: str) -> np.ndarray:
+    """(W, A) the letters of one content."""
+    contents = inputs.read_contents(content, sequences.shape[2], sequences.dtype)
+    if len(contents) != 1:
+        raise ValueError(
+            f"{what} holds {len(contents)} contents; one, a text or (W, {sequences.shape[2]}), is accepted. Call "
+            "again, or give another change, for each."
+        )
+    return contents[0]
 
 
 def _bar(progress: bool, total: int) -> Any:

@@ -66,11 +66,19 @@ class ISMScores:
     def __len__(self) -> int:
         return self.sequences.shape[0]
 
-    def __getitem__(self, rows: slice | Sequence[int] | np.ndarray) -> ISMScores:
-        """Some of the sequences, read into memory."""
+    def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray) -> ISMScores:
+        """Some of the sequences, read into memory.
+
+        Args:
+            rows: A slice, row numbers, (N,) booleans, or one row number, which gives a result of one sequence.
+
+        Raises:
+            IndexError: If there is no such row.
+            TypeError: If it is none of these.
+            ValueError: If the booleans are not N.
+        """
         if not isinstance(rows, slice):
-            rows = np.asarray(rows)
-            rows = np.flatnonzero(rows) if rows.dtype == bool or not rows.size else rows
+            rows = _row_numbers(rows, len(self))
         chosen = range(len(self))[rows] if isinstance(rows, slice) else [int(i) for i in rows]
         arrays = {k: _rows(getattr(self, k), rows) for k in ("sequences", "differences", "reference")}
         regions = None if self.regions is None else [self.regions[i] for i in chosen]
@@ -99,12 +107,23 @@ class ISMScores:
     def target(self, target: int | str) -> int:
         """The index of a target that is given by index or name.
 
+        Args:
+            target: An index, or a text: a name, or, where no target has that name, an index as digits.
+
         Raises:
             ValueError: If there is none.
+
+        Example:
+            >>> arrays = np.zeros((1, 5, 4)), np.zeros((1, 5, 4, 3)), np.zeros((1, 3))
+            >>> scores = ISMScores(*arrays, targets=("3", "0", "K562"))
+            >>> scores.target("0"), scores.target(0), scores.target("2")
+            (1, 0, 2)
         """
         names = list(self.targets)
         if isinstance(target, str) and target in names:
             return names.index(target)
+        if isinstance(target, str) and target.isdecimal():
+            target = int(target)
         if isinstance(target, str) or not -len(names) <= target < len(names):
             shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
             raise ValueError(f"target is {target!r}; an index below {len(names)} or a name of {shown} is accepted.")
@@ -136,6 +155,24 @@ class ISMScores:
         """The sequences in turn, ``size`` at a time, in memory."""
         for first in range(0, len(self), size):
             yield self[first : first + size]
+
+
+def _row_numbers(rows: Any, count: int) -> np.ndarray:
+    """The rows that an index other than a slice asks for."""
+    found = np.asarray(rows)
+    accepted = "iu" if found.ndim == 0 else "biu"
+    if found.ndim > 1 or (found.size and found.dtype.kind not in accepted):
+        raise TypeError(f"rows are {rows!r}; a row number, a slice, row numbers or {count} booleans are accepted.")
+    found = np.atleast_1d(found)
+    if found.dtype == bool and len(found) != count:
+        raise ValueError(f"There are {len(found)} booleans for {count} sequences; one for each is accepted.")
+    found = np.flatnonzero(found) if found.dtype == bool or not found.size else found.astype(np.int64)
+    wrong = found[(found < -count) | (found >= count)]
+    if len(wrong):
+        raise IndexError(
+            f"There is no row {wrong[0]}; the result has {count} sequences, rows below {count} are accepted."
+        )
+    return found
 
 
 def _rows(array: Any, rows: Any) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -21,7 +21,12 @@ _TO_RNA = {**_TO_DNA, ord("A"): "U", ord("a"): "u"}
 
 
 def one_hot(
-    sequences: str | Iterable[str], *, alphabet: str = "ACGT", unknown: float = 0.0, dtype: Any = np.float32
+    sequences: str | Iterable[str],
+    *,
+    alphabet: str = "ACGT",
+    unknown: float = 0.0,
+    dtype: Any = np.float32,
+    names: str | Sequence[str] | None = None,
 ) -> np.ndarray:
     """One-hot encode a sequence, or several of one length.
 
@@ -34,6 +39,7 @@ def one_hot(
         alphabet: The A letters in the order of the columns: ``"ACGT"``, :data:`PROTEIN`, or letters of your own.
         unknown: What stands in all columns where the letter is not known: 0, or 0.25 for equal shares of four.
         dtype: NumPy type of the array.
+        names: What an error calls the text, or each of several texts. Where there is no name, texts are counted.
 
     Returns:
         (L, A) for one text, (N, L, A) for several.
@@ -54,8 +60,12 @@ def one_hot(
     if not np.allclose(rows[_UNKNOWN].astype(float), unknown, atol=1e-3):
         raise ValueError(f"unknown={unknown!r} cannot be held by {dtype}; give dtype='float32', or unknown=0.")
     if isinstance(sequences, str):
-        return rows[_read(sequences, codes, alphabet, "")]
+        name = names if isinstance(names, str) else next(iter(names or ()), "")
+        return rows[_read(sequences, codes, alphabet, f" of {name}" if name else "")]
     texts = list(sequences)
+    called = [names] if isinstance(names, str) else list(names or ())
+    if called and len(called) != len(texts):
+        raise ValueError(f"There are {len(called)} names for {len(texts)} sequences; one for each is accepted.")
     length = len(texts[0]) if texts else 0
     found = np.empty((len(texts), length, letters), dtype)
     for i, text in enumerate(texts):
@@ -64,7 +74,8 @@ def one_hot(
                 f"Sequence {i} has {len(text)} letters and sequence 0 has {length}; sequences of one length are "
                 "accepted. Cut or pad them to one length, or encode them one at a time."
             )
-        found[i] = rows[_read(text, codes, alphabet, f" of sequence {i}")]
+        name = called[i] if called and called[i] else f"sequence {i}"
+        found[i] = rows[_read(text, codes, alphabet, f" of {name}")]
     return found
 
 

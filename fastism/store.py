@@ -277,6 +277,8 @@ class Store:
             columns.append(("regions/fields", np.array(["\t".join(region.fields) for region in regions], object)))
         if batch.names:
             columns.append(("names", np.array(list(batch.names), object)))
+        for name, values in columns:
+            _check_text(name, values)
         yield from columns
 
     def _array(self, name: str, values: np.ndarray) -> Any:
@@ -441,6 +443,17 @@ def _check_free(folder: Path, overwrite: bool) -> None:
         raise FileExistsError(
             f"{folder} exists ({state}). Go on with it by Store.resume (--resume), or replace it with overwrite=True."
         )
+
+
+def _check_text(name: str, values: np.ndarray) -> None:
+    """Refuse text that no file can hold, as from a file that was read with other bytes escaped."""
+    for text in values if values.dtype == object else ():
+        try:
+            str(text).encode("utf-8")
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"{name} holds {text!r}, which is no valid Unicode; text that UTF-8 holds is accepted."
+            ) from None
 
 
 def _chunks(values: np.ndarray) -> tuple[int, ...]:

@@ -129,8 +129,7 @@ def read_variants(
     """
     found(path)
     account = Report() if report is None else report
-    head = _head(path)
-    if head.startswith((b"BCF", b"##fileformat=VCF", b"#CHROM\tPOS\tID")):
+    if is_vcf(path):
         if compression(path) == "gzip":
             raise ValueError(
                 f"{path} is compressed with gzip; VCF that is plain or compressed with bgzip, and BCF, are accepted. "
@@ -140,6 +139,37 @@ def read_variants(
     else:
         rows = _table_rows(path, account, strict or report is None)
     return _variants(rows, account)
+
+
+def is_vcf(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is VCF or BCF, plain or compressed, by its first bytes and whatever its name.
+
+    :func:`read_variants` takes what is not for a table. A pipe and ``"-"`` are not looked into: False.
+
+    Raises:
+        ValueError: If the file is compressed and damaged.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     size = Path(f"{folder}/variants.csv").write_text("chr1 100 A G")
+        ...     is_vcf(f"{folder}/variants.csv")
+        False
+    """
+    return _head(path).startswith((b"BCF", b"##fileformat=VCF", b"#CHROM\tPOS\tID"))
+
+
+def unusable(ref: str, alt: str) -> str:
+    """Why an alternative cannot be scored in any genome, or nothing if it can.
+
+    Args:
+        ref, alt: The alleles as the file spells them.
+
+    Example:
+        >>> unusable("A", "<DEL>"), unusable("A", "g")
+        ('symbolic allele', '')
+    """
+    return _unusable(_letters(ref), _letters(alt), alt)
 
 
 def check_reference(variant: Variant, genome: Genome, *, report: Report | None = None, strict: bool = False) -> bool:

@@ -8,6 +8,7 @@ import itertools
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("pysam")
@@ -92,6 +93,31 @@ def test_truncated_files_are_errors(bed, tmp_path):
 def test_the_standard_input(monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("chr1\t1\t2\n"))
     assert [r.start for r in read_regions("-")] == [1]
+
+
+def test_the_standard_input_in_bytes_stays_open(monkeypatch):
+    stdin = io.TextIOWrapper(io.BytesIO(b"chr1\t1\t2\tp\xe8\n"), encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert [r.name for r in read_regions("-")] == ["p\ufffd"]
+    assert not stdin.buffer.closed
+
+
+def test_a_name_that_is_no_utf_8_can_be_stored_and_written(bed, tmp_path):
+    pytest.importorskip("zarr")
+    from fastism.result import ISMScores
+    from fastism.store import open_scores, save_scores
+
+    path = bed("")
+    path.write_bytes("chr1\t0\t4\tpè\n".encode("latin-1"))
+    (region,) = read_regions(path)
+    assert (region.name, region.fields[3]) == ("p\ufffd", "p\ufffd")
+    x = np.eye(4, dtype=np.int8)[None]
+    scores = ISMScores(x, np.zeros((1, 4, 4, 1)), np.zeros((1, 1)), regions=[region], names=[region.name])
+    stored = open_scores(save_scores(tmp_path / "a.zarr", scores))
+    assert stored.regions is not None
+    assert (stored.regions[0], stored.names[0]) == (region, "p\ufffd")
+    write_regions(tmp_path / "kept.bed", stored.regions)
+    assert (tmp_path / "kept.bed").read_text(encoding="utf-8") == "chr1\t0\t4\tp\ufffd\n"
 
 
 def test_a_huge_file_is_read_as_far_as_is_asked(tmp_path):
@@ -270,7 +296,7 @@ def test_one_report_for_reader_and_select(bed, genome):
 def test_rows_are_written_as_they_were_read(bed, tmp_path, genome):
     text = f"{PEAK}\nchr9\t1\t2\ta\t0\t.\t0\t0\t0\t0\n{PEAK.replace('peak', 'ä')}\n"
     path = bed("")
-    path.write_bytes(text.encode("latin-1"))  # a name that is no UTF-8
+    path.write_bytes(text.encode("utf-8"))
     kept = select(read_regions(path, 64), genome, report=Report())
     out = tmp_path / "kept.narrowPeak"
     assert write_regions(out, kept) == 2

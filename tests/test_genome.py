@@ -114,6 +114,16 @@ def test_lower_case_n_and_iupac_letters(fasta):
         np.testing.assert_array_equal(genome.one_hot(Region("chr1", 8, 12), unknown=0.25), np.full((4, 4), 0.25))
 
 
+def test_a_letter_that_is_no_base_is_named_with_its_region(tmp_path):
+    path = tmp_path / "gap.fa"
+    path.write_text(">chr1\nACGTAC-TAC\n")
+    with Genome(path) as genome:
+        with pytest.raises(ValueError, match=r"Position 1 of chr1:5-10 \(counted from 0\) is '-'"):
+            genome.one_hot([Region("chr1", 0, 5), Region("chr1", 5, 10)])
+        with pytest.raises(ValueError, match=r"Position 3 of chr1:5-10\(-\) \(counted from 0\) is '-'"):
+            genome.one_hot(Region("chr1", 5, 10, "-"))
+
+
 def test_a_first_base_n_leaves_the_rest_of_the_window(fasta):
     with Genome(fasta) as genome:
         x = genome.one_hot(Region("chr1", 9, 14))  # NRYAC

@@ -266,6 +266,8 @@ def test_saturation_is_a_mutagenesis_that_unpacks():
         (lambda ism, x: ism.variants(x, []), "There are no changes"),
         (lambda ism, x: ism.variants(x, [(0, 1)]), r"changes\[0\] is \(0, 1\)"),
         (lambda ism, x: ism.variants(x, [(2, 0, 1, "A")]), r"changes\[0\] is of sequence 2"),
+        (lambda ism, x: ism.insert(x, ["AAA", "CCC"]), r"content holds 2 contents; one, a text or \(W, 4\)"),
+        (lambda ism, x: ism.variants(x, [(0, 1, 2, ["AA", "CC"])]), r"content of changes\[0\] holds 2 contents"),
         (lambda ism, x: ism.compare(x, x[:, :5]), "alternatives have shape"),
         (lambda ism, x: ism.compare(x, np.full_like(x, np.nan)), "alternatives hold NaN"),
         (lambda ism, x: ism.pairs(x, 5, 5), "empty or out of range"),

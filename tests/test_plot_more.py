@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from fastism.plot import (
     plot_comparison,
     plot_dependency,
     plot_pairs,
+    plot_profile,
     plot_profiles,
     plot_scores,
     plot_substitutions,
@@ -82,6 +84,19 @@ def test_profiles_of_different_lengths_are_refused():
         plot_profiles(np.zeros(3), np.zeros(2))
     with pytest.raises(ValueError, match=r"received alternative of shape \(3, 1\)"):
         plot_profiles(np.zeros(3), np.zeros((3, 1)))
+
+
+def test_profiles_have_gaps_where_they_are_not_finite():
+    before, after = np.arange(5.0), np.arange(5.0)[::-1].copy()
+    before[1], after[3] = np.nan, np.inf
+    top, below = plot_profiles(before, after)
+    (line,) = gid(top.lines, "alternative")
+    assert np.isnan(line.get_ydata()).tolist() == [False, False, False, True, False]
+    assert below.get_ylim() == (-1.08 * 4, 1.08 * 4)
+    assert top.get_ylim()[0] == 0
+    top.figure.savefig(io.BytesIO())
+    for ax in (plot_profiles(np.full(3, np.nan), np.zeros(3))[0], plot_profile([1.0, np.nan, 3.0])):
+        ax.figure.savefig(io.BytesIO())
 
 
 # ---- pairs
@@ -178,6 +193,30 @@ def test_a_sequence_is_found_by_row_name_and_region(scores):
     assert logo.get_title(loc="left") == f"peak_3 · {scores.regions[2]} · RAD21"
     assert "mean4" in logo.get_ylabel()
     assert heatmap.child_axes[0].get_ylabel() == "difference (log2FC)"
+
+
+def test_a_name_wins_over_a_row(scores):
+    named = replace(scores, names=["3", "0", "a", "b", "c", "d"], targets=("1", "0"))
+    for which, row in (("3", 0), ("0", 1), ("4", 4), (3, 3)):
+        drawn = heatmap_of(plot_scores(named, which, target="1"))
+        np.testing.assert_array_equal(drawn, scores.differences[row, :, :, 0].T)
+    with pytest.raises(ValueError, match="which is 17; the result has 6 sequences"):
+        plot_scores(named, "17")
+
+
+def test_what_is_not_finite_is_left_blank(scores):
+    differences = np.array(scores.differences[:1])
+    differences[0, 2:4, :, 0] = np.nan
+    logo, heatmap = plot_scores(replace(scores[:1], differences=differences))
+    assert np.isfinite(logo.get_ylim()).all()
+    assert np.isnan(np.ma.filled(heatmap_of((logo, heatmap)), np.nan)[:, 2:4]).all()
+    logo.figure.savefig(io.BytesIO())
+    for start in (None, 12):  # all of them, in letters and with nothing to draw
+        differences[...] = np.nan
+        axes = plot_scores(replace(scores[:1], differences=differences), start=start)
+        axes[0].figure.savefig(io.BytesIO())
+    ax = plot_substitutions(scores.sequences[0][:5], np.full((5, 4), np.nan))
+    ax.figure.savefig(io.BytesIO())
 
 
 def test_start_and_end_are_positions_of_the_sequence(scores):

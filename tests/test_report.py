@@ -220,6 +220,11 @@ def test_the_page_that_is_there_stays_when_writing_fails(scores, tmp_path, monke
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_missing_folder_is_named(scores, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none/page\.html: the folder .*none does not exist; create it first"):
+        write_report(tmp_path / "none" / "page.html", scores)
+
+
 # ---- what the page does
 
 LEFT, RIGHT = 62, 84  # margins of the figure, as figure.js has them

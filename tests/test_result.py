@@ -71,7 +71,12 @@ def test_targets_by_index_and_name(scores, target, index):
     assert scores.target(target) == index
 
 
-@pytest.mark.parametrize("target", [2, -3, "c"])
+def test_a_name_wins_over_an_index(scores):
+    named = replace(scores, targets=("1", "b"))
+    assert (named.target("1"), named.target(1), named.target("0")) == (0, 1, 0)
+
+
+@pytest.mark.parametrize("target", [2, -3, "c", "2"])
 def test_targets_that_are_not_there(scores, target):
     with pytest.raises(ValueError, match=r"target is .*; an index below 2 or a name of a, b is accepted"):
         scores.target(target)
@@ -88,6 +93,37 @@ def test_rows_are_read_from_memory_and_disk(scores, rows, wrap):
     assert list(chosen.names) == [scores.names[i] for i in expected]
     assert chosen.start == 1
     assert chosen.attributes == {"metric": "subtract"}
+
+
+@pytest.mark.parametrize("wrap", [np.asarray, OnDisk])
+@pytest.mark.parametrize("row", [1, -2, np.int64(1)])
+def test_a_row_number_gives_a_result_of_one_sequence(scores, row, wrap):
+    stored = replace(scores, **{k: wrap(getattr(scores, k)) for k in ("sequences", "differences", "reference")})
+    one = stored[row]
+    np.testing.assert_array_equal(one.differences, scores.differences[1:2])
+    assert ([r.row for r in one.regions or ()], list(one.names)) == ([1], ["y"])
+
+
+def test_iteration_gives_each_sequence(scores):
+    assert [one.names[0] for one in scores] == ["x", "y", "z"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [
+        (3, IndexError, "There is no row 3; the result has 3 sequences"),
+        ([0, -4], IndexError, "There is no row -4"),
+        ([True, False], ValueError, "There are 2 booleans for 3 sequences; one for each"),
+        (np.ones(4, bool), ValueError, "There are 4 booleans for 3 sequences"),
+        (True, TypeError, "rows are True; a row number, a slice, row numbers or 3 booleans"),
+        (0.5, TypeError, r"rows are 0\.5"),
+        ("x", TypeError, "rows are 'x'"),
+        ([[0]], TypeError, r"rows are \[\[0\]\]"),
+    ],
+)
+def test_rows_that_are_not_there_are_refused(scores, rows, error, message):
+    with pytest.raises(error, match=message):
+        scores[rows]
 
 
 def test_batches_hold_each_sequence_once(scores):

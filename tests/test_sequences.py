@@ -58,6 +58,18 @@ def test_another_character_is_named_with_its_position(text, position, shown):
     assert shown in str(caught.value)
 
 
+def test_another_character_is_named_with_its_sequence():
+    with pytest.raises(ValueError, match=r"Position 1 of second \(counted from 0\) is '-'"):
+        one_hot(["AA", "C-"], names=["first", "second"])
+    with pytest.raises(ValueError, match=r"Position 1 of sequence 1 \(counted from 0\) is '-'"):
+        one_hot(["AA", "C-"], names=["first", ""])
+    for names in ("alone", ["alone"]):
+        with pytest.raises(ValueError, match="Position 0 of alone "):
+            one_hot("-A", names=names)
+    with pytest.raises(ValueError, match="There are 1 names for 2 sequences; one for each is accepted"):
+        one_hot(["AA", "CC"], names=["first"])
+
+
 def test_a_character_beyond_latin_1_is_refused_at_its_place():
     with pytest.raises(ValueError, match="Position 1 of sequence 1 .* is '→'"):
         one_hot(["AAA", "A→C"])

@@ -270,6 +270,15 @@ def test_a_batch_that_does_not_fit_is_refused(tmp_path):
     assert store.complete == 2
 
 
+def test_text_that_no_file_holds_is_refused_before_anything_is_written(tmp_path):
+    scores = example(2)
+    store = Store.create(tmp_path / "a.zarr", **made_for(scores))
+    with pytest.raises(ValueError, match=r"names holds 'p\\udce8', which is no valid Unicode"):
+        store.append(replace(scores, names=["p", "p\udce8"]))
+    assert (store.complete, list(store._group)) == (0, [])
+    store.append(scores)
+
+
 def test_only_a_store_is_replaced(tmp_path):
     scores = example()
     path = save_scores(tmp_path / "a.zarr", scores)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from fastism.genome import Genome, UnknownChromosome
 from fastism.regions import Region, Report
 from fastism.sequences import reverse_complement
-from fastism.vcf import Variant, alleles, check_reference, place, read_variants, select_variants
+from fastism.vcf import Variant, alleles, check_reference, is_vcf, place, read_variants, select_variants
 
 #            0123456789012345678901234567890123456789
 CHR1 = "ACGTACGTTTGGCCAAtgcatgcaACGGTTNNRACGTCCA"
@@ -144,6 +144,27 @@ def test_tables(tmp_path, head, packed):
         Variant("chr1", 6, "", "T", "", 2),
         Variant("chr1", 6, "", "A", "", 2, 1),
     ]
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.tsv.gz", "x.vcf", "x.vcf.gz"])
+def test_the_contents_say_what_a_file_is(tmp_path, name):
+    pack = gzip.compress if name.endswith(".gz") else bytes
+    path = tmp_path / name
+    path.write_bytes(pack(b"chr1\t5\tA\tG\trs1\n"))
+    assert not is_vcf(path)
+    assert list(read_variants(path)) == [Variant("chr1", 4, "A", "G", "rs1", 0)]
+    path.write_bytes(pack(HEAD.encode()))
+    assert is_vcf(path)
+
+
+def test_bcf_is_told_by_its_contents_and_pipes_are_not_read(vcf, tmp_path):
+    file = pysam.VariantFile(str(vcf("chr1 5 rs1 A g")))
+    with file, pysam.VariantFile(str(tmp_path / "x.tsv"), "wb", header=file.header) as out:
+        for record in file:
+            out.write(record)
+    assert is_vcf(tmp_path / "x.tsv")
+    assert not is_vcf("-")
+    assert not is_vcf(tmp_path / "none")
 
 
 @pytest.mark.parametrize("row", ["chr1\t5\tA", "chr1\tfive\tA\tC", "chr1\t-5\tA\tC", "chr1\t5\trs1\tA\tC"])

@@ -43,10 +43,8 @@ def by_hand(scores: ISMScores, chrom: str, overlap: str, target: int = 0, divide
             if region.chrom != chrom or not 0 <= mutated < scores.positions or not scores.sequences[row, within].any():
                 continue
             value = -scores.differences[row, mutated, :, target].sum() / divide
-            minus = region.strand == "-"
-            left = region.end - scores.start - scores.positions if minus else region.start + scores.start
             away = abs(base + 0.5 - (region.start + region.end) / 2)
-            candidates.append((value, away, left, row))
+            candidates.append((value, away, region.start, row))
         if candidates:
             nearest = min(candidates, key=lambda c: c[1:])[0]
             found[base] = {
@@ -103,6 +101,17 @@ def test_the_region_whose_centre_is_nearer_gives_the_value(tmp_path):
     np.testing.assert_array_equal(
         values(write_bigwig(tmp_path / "b.bw", scores, SIZES, overlap="center"), "chr1")[10:21], [6] * 6 + [3] * 5
     )
+
+
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_of_regions_as_near_the_leftmost_gives_the_value(tmp_path, order):
+    """Base 112 is as far from 110.5 as from 114.5; of the region on the minus strand, less is mutated to the left."""
+    regions = [[Region("chr1", 100, 121, "-"), Region("chr1", 104, 125, "+")][i] for i in order]
+    scores = scored(regions, length=21, start=0, positions=15)
+    scores.sequences[:], scores.differences[:, :, 0] = np.eye(4, dtype=np.int8)[0], 0
+    path = write_bigwig(tmp_path / "a.bw", scores, {"chr1": 200})
+    want = -scores.differences[order.index(0), 121 - 1 - 112, :, 0].sum() / 4
+    assert values(path, "chr1")[112] == pytest.approx(want, rel=1e-6)
 
 
 def test_overlap_can_be_refused(tmp_path):

@@ -8,6 +8,8 @@ import json
 import numpy as np
 import pytest
 
+from fastism.regions import Report
+from fastism.vcf import read_variants
 from fastism.writers import write_parquet, write_tsv, write_vcf
 
 HEADER = ["chrom", "pos", "id", "ref", "alt", "ref_match", "status"]
@@ -49,10 +51,31 @@ def test_tsv_is_read_back(tmp_path, name):
 
 def test_tsv_says_on_request_what_was_done(tmp_path):
     pd = pytest.importorskip("pandas")
-    path = write_tsv(tmp_path / "a.tsv", batches(), metadata={"metric": "logSUM", "model_hash": "é"})
-    first = path.read_text(encoding="utf-8").splitlines()[0]
-    assert json.loads(first.removeprefix("# ")) == {"metric": "logSUM", "model_hash": "é"}
-    assert len(pd.read_csv(path, sep="\t", comment="#")) == 4
+    path = write_tsv(tmp_path / "a.tsv.gz", batches(), metadata={"metric": "logSUM", "seed": np.int64(3), "by": "é"})
+    about = (tmp_path / "a.tsv.gz.json").read_text(encoding="utf-8")
+    assert json.loads(about) == {"metric": "logSUM", "seed": 3, "by": "é"}
+    assert len(pd.read_csv(path, sep="\t")) == 4
+    write_tsv(tmp_path / "b.tsv", batches())
+    assert not (tmp_path / "b.tsv.json").exists()
+
+
+def test_tsv_asks_what_was_done_when_all_is_written(tmp_path):
+    seen: list[dict] = []
+
+    def watched():
+        for batch in batches():
+            seen.append(batch)
+            yield batch
+
+    write_tsv(tmp_path / "a.tsv", watched(), metadata=lambda: {"batches": len(seen)})
+    assert json.loads((tmp_path / "a.tsv.json").read_text()) == {"batches": 2}
+
+    def broken():
+        raise RuntimeError("no counts")
+
+    with pytest.raises(RuntimeError, match="no counts"):
+        write_tsv(tmp_path / "b.tsv", batches(), metadata=broken)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tsv", "a.tsv.json"]
 
 
 def test_parquet_is_read_back(tmp_path):
@@ -145,7 +168,7 @@ def test_vcf_keeps_the_records_of_its_template(tmp_path, ending):
     template = tmp_path / "in.vcf"
     template.write_text(TEMPLATE)
     path = write_vcf(
-        tmp_path / f"a.{ending}", iter(rows_of_template()), template=template, metadata={"metric": "logSED"}
+        tmp_path / f"a.{ending}", iter(rows_of_template()), template=template, metadata={"metric": "logSED", "a b": [1]}
     )
     header, records = read_vcf(path)
     assert [record[:5] for record in records] == [
@@ -157,7 +180,7 @@ def test_vcf_keeps_the_records_of_its_template(tmp_path, ending):
     ]
     info = [record[5] for record in records]
     assert info[0] == {"AF": (0.25, 0.5), "fastism_logSED": (0.5, -1.5), "_2_things": (1.0, -3.0)}
-    assert info[1] == {"FASTISM_STATUS": ("not_scored",), "FASTISM_SKIPPED": True}
+    assert info[1] == {"FASTISM_STATUS": ("no_alternative_allele",), "FASTISM_SKIPPED": True}
     assert info[2]["logSED"] == 3, "a field that the template has stays its own"
     assert info[2]["FASTISM_STATUS"] == ("symbolic_allele_not_scored",)
     assert info[2]["FASTISM_SKIPPED"]
@@ -167,16 +190,19 @@ def test_vcf_keeps_the_records_of_its_template(tmp_path, ending):
     assert info[4]["FASTISM_STATUS"] == ("ok", "off_the_end")
     assert header.info["fastism_logSED"].number == "A"
     assert header.info["fastism_logSED"].type == "Float"
-    lines = [str(line).strip() for line in header.records if line.key == "fastism"]
-    assert lines == ['##fastism={"metric": "logSED"}']
+    lines = [str(line).strip() for line in header.records if str(line.key).startswith("fastism")]
+    assert lines == ['##fastism_metric="logSED"', "##fastism_a_b=[1]"]
 
 
 def test_vcf_of_an_earlier_run_gets_the_new_scores(tmp_path):
     pytest.importorskip("pysam")
     (tmp_path / "in.vcf").write_text(TEMPLATE)
-    once = write_vcf(tmp_path / "a.vcf", rows_of_template(), template=tmp_path / "in.vcf")
+    about = {"metric": "logSED", "seed": 1}
+    once = write_vcf(tmp_path / "a.vcf", rows_of_template(), template=tmp_path / "in.vcf", metadata=about)
     changed = [{**b, "logSED": b["logSED"] + 1, "status": ["ok"] * len(b["status"])} for b in rows_of_template()]
-    _, records = read_vcf(write_vcf(tmp_path / "b.vcf", changed, template=once))
+    header, records = read_vcf(write_vcf(tmp_path / "b.vcf", changed, template=once, metadata={"metric": "jsd"}))
+    lines = [str(line).strip() for line in header.records if str(line.key).startswith("fastism")]
+    assert lines == ['##fastism_metric="jsd"']
     assert records[0][5]["fastism_logSED"] == (1.5, -0.5)
     assert "FASTISM_SKIPPED" not in records[2][5]
 
@@ -191,6 +217,44 @@ def test_vcf_rows_that_the_template_lacks_are_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["in.vcf"]
     _, records = read_vcf(write_vcf(tmp_path / "a.vcf", rows_of_template(drop=2), template=template))
     assert records[4][5]["FASTISM_STATUS"] == ("not_scored", "not_scored"), "records without rows are kept"
+
+
+def test_vcf_says_why_alleles_without_rows_cannot_be_scored(tmp_path):
+    pytest.importorskip("pysam")
+    head = "##fileformat=VCFv4.2\n##contig=<ID=1>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+    alleles = ["A\t<DEL>,*", "A\tA[1:5[,C", "A\tAU", "U\tG"]
+    rows = "".join(f"1\t{i + 10}\t.\t{pair}\t.\t.\t.\n" for i, pair in enumerate(alleles))
+    (tmp_path / "in.vcf").write_text(head + rows)
+    report = Report("variants")
+    found = list(read_variants(tmp_path / "in.vcf", report=report))
+    assert [str(v) for v in found] == ["1:11:A>C", "1:12:A>AT", "1:13:T>G"]
+    columns = {
+        "chrom": [v.chrom for v in found],
+        "pos": [v.position + 1 for v in found],
+        "id": [v.id for v in found],
+        "ref": [v.ref for v in found],
+        "alt": [v.alt for v in found],
+        "ref_match": [True] * 3,
+        "status": ["ok"] * 3,
+        "score": np.arange(3.0),
+    }
+    _, records = read_vcf(write_vcf(tmp_path / "a.vcf", [columns], template=tmp_path / "in.vcf"))
+    assert records[0][5]["FASTISM_STATUS"] == ("symbolic_allele", "spanning_deletion_(*)")
+    assert records[1][5]["FASTISM_STATUS"] == ("breakend", "ok")
+    assert [record[5].get("score") for record in records] == [None, (None, 0.0), (1.0,), (2.0,)], "U is T"
+
+
+@pytest.mark.parametrize("ending", ["vcf", "vcf.gz", "bcf"])
+def test_vcf_is_written_in_silence(tmp_path, ending, capfd):
+    pysam = pytest.importorskip("pysam")
+    template = tmp_path / "in.vcf"
+    template.write_text(TEMPLATE)
+    if ending == "vcf.gz":  # without an index
+        pysam.tabix_compress(str(template), str(tmp_path / "in.vcf.gz"))
+        template = tmp_path / "in.vcf.gz"
+    write_vcf(tmp_path / f"a.{ending}", rows_of_template(), template=template)
+    captured = capfd.readouterr()
+    assert captured.out + captured.err == ""
 
 
 def test_vcf_without_a_template(tmp_path):

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fastism.cli import shared
+from fastism.cli import outputs, shared
 
 #: Name -> what it is for.
 FORMATS = {
@@ -26,7 +26,7 @@ ENDINGS: dict[str, tuple[str, ...]] = {
     "hdf5": (".h5", "_regions.bed"),
     "bpreveal": (".bpreveal.h5", ".bpreveal_regions.bed"),
     "chrombpnet": (".chrombpnet.h5", ".chrombpnet_regions.bed"),
-    "modisco": (".ohe.npz", ".attr.npz"),
+    "modisco": (".ohe.npz", ".attr.npz", "_regions.bed"),
     "basenji": (".scores.h5",),
     "bigwig": (".bw", ".bw.json"),
     "bed": ("_kept.bed",),
@@ -40,7 +40,7 @@ ENDINGS: dict[str, tuple[str, ...]] = {
     "--format", "formats", multiple=True, type=click.Choice(list(FORMATS)), required=True, help="Can be repeated."
 )
 @click.option("-o", "--output", type=click.Path(), help="Start of the files' names; the result's own name.")
-@click.option("-t", "--target", default="0", help="Index or name of the target.  [0]")
+@click.option("-t", "--target", help="Name or index of the target; the first.")
 @click.option(
     "--rule",
     type=click.Choice(["mean4", "mean3"]),
@@ -48,7 +48,7 @@ ENDINGS: dict[str, tuple[str, ...]] = {
     help="How differences become attributions.  [mean4]",
 )
 @click.option("-c", "--chrom-sizes", type=click.Path(exists=True, dir_okay=False), help="For bigWig: name and length.")
-@click.option("--overwrite", is_flag=True, help="Replace files that are there.")
+@outputs.overwrite
 def export(result: str, formats: tuple[str, ...], output: str | None, **given: Any) -> None:
     """Write a result for other tools.
 
@@ -62,17 +62,16 @@ def export(result: str, formats: tuple[str, ...], output: str | None, **given: A
     if "bigwig" in formats and given["chrom_sizes"] is None:
         raise click.UsageError("--format bigwig needs --chrom-sizes: a file of chromosome names and lengths.")
     scores = open_scores(result)
-    target: Any = int(given["target"]) if given["target"].isdecimal() else given["target"]
+    target = scores.target(given["target"] if given["target"] is not None else 0)
     stem, rule = Path(output) if output else Path(result.rstrip("/")).with_suffix(""), given["rule"]
 
     def named(ending: str) -> Path:
         return stem.with_name(stem.name + ending)
 
-    there = [str(p) for f in formats for p in map(named, ENDINGS[f]) if p.exists()]
-    if there and not given["overwrite"]:
-        raise click.ClickException(
-            f"{', '.join(there)} would be replaced; allow it (--overwrite), or choose another name (--output)."
-        )
+    def written(name: str) -> list[Path]:
+        return [named(e) for e in ENDINGS[name] if scores.regions is not None or not e.endswith("_regions.bed")]
+
+    outputs.check_free(dict.fromkeys(path for name in formats for path in written(name)), given["overwrite"])
     for name in formats:
         path = named(ENDINGS[name][0]) if name != "modisco" else stem
         if name in ("hdf5", "bpreveal", "chrombpnet"):
@@ -89,5 +88,4 @@ def export(result: str, formats: tuple[str, ...], output: str | None, **given: A
             writers.write_regions_bed(path, scores)
         else:
             writers.write_tsv(path, writers.long_table(scores))
-        shown = ", ".join(str(named(ending)) for ending in ENDINGS[name])
-        click.echo(f"{name}: {shown}")
+        click.echo(f"{name}: {', '.join(map(str, written(name)))}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fastism.cli import shared
+from fastism.cli import outputs, shared
 
 
 @click.command(cls=shared.Command)
@@ -15,7 +15,8 @@ from fastism.cli import shared
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="HTML file; the result's name with .html.")
 @click.option("--title", help="Of the page.")
 @click.option("--max-sequences", type=click.IntRange(1), help="The strongest so many, where a page would be too large.")
-def report(result: str, output: str | None, **given: Any) -> None:
+@outputs.overwrite
+def report(result: str, output: str | None, overwrite: bool, **given: Any) -> None:
     """Write a result as one HTML page to browse: it needs no network and no server.
 
     \b
@@ -25,5 +26,6 @@ def report(result: str, output: str | None, **given: Any) -> None:
     from fastism.store import open_scores
 
     target = Path(output) if output else Path(result.rstrip("/")).with_suffix(".html")
+    outputs.check_free([target], overwrite)
     write_report(target, open_scores(result), **{k: v for k, v in given.items() if v is not None})
     click.echo(f"wrote {target} ({shared.size(target.stat().st_size)})")

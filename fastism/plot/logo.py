@@ -17,6 +17,7 @@ from fastism.plot.style import (
     bare,
     bracket,
     colour_bar,
+    finite,
     is_letter,
     letters_of,
     new_figure,
@@ -58,7 +59,7 @@ def plot_ism(
     Args:
         reference_onehot: the sequence, shape (L, A), one-hot; a row without a letter (an N) gets no dot.
         differences: mutant - reference, shape (L, A), in units of the prediction; zero on the sequence's own
-            letters.
+            letters. What is not finite is left blank, and so is a letter whose attribution it takes part in.
         axes: two matplotlib axes, for the logo and for the heatmap; None makes a figure for them.
         start: the position of the first row on the x axis, in bp; with a region, how far the first row is
             into it.
@@ -94,7 +95,7 @@ def plot_ism(
     sequence, delta = as_pair("plot_ism", reference_onehot, differences, alphabet)
     colours, ruler = palette_colours(palette), Ruler(len(sequence), start, region)
     other = np.where(is_letter(sequence), 0.0, delta)  # whatever stands at the letter in place
-    scores = attribution(sequence, other, rule=rule).sum(axis=-1)
+    scores = finite(attribution(sequence, other, rule=rule).sum(axis=-1))
     ranges = ruler.ranges(highlight)
     logo, heatmap = axes if axes is not None else two_axes(len(sequence))
     _draw_logo(logo, sequence, scores, ruler, alphabet, colours)

@@ -37,7 +37,8 @@ def plot_scores(
     Args:
         scores: the result; only the one sequence is read from disk.
         which: its number, its name, or a place such as `"chr1:1000-1200"` (0-based, half-open): a region of the result
-            or a stretch within one, which is then all that is drawn.
+            or a stretch within one, which is then all that is drawn. A number as text is the sequence of that name if
+            there is one, else that row.
         target: index or name of the target.
         start, end: the stretch to draw, as positions of the sequence, 0-based and half-open; None for the first and
             last that was mutated.
@@ -116,6 +117,8 @@ def locate(scores: ISMScores, which: int | str) -> tuple[int, tuple[int, int] | 
             raise ValueError(f"which is {which!r}, the name of {len(found)} sequences: rows {found[:5]}; give the row.")
         if found:
             return found[0], None
+    if which.isdecimal():
+        return locate(scores, int(which))
     place = PLACE.fullmatch(which)
     if place:
         start, end = (int(place[key].replace(",", "")) for key in ("start", "end"))

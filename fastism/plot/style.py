@@ -117,6 +117,11 @@ def colour_bar(axis: Axes, image: Any, label: str, *, width: float = 0.011) -> A
     return bar
 
 
+def finite(values: np.ndarray) -> np.ndarray:
+    """The values, with 0 where there is no finite one: what has no height is not drawn."""
+    return np.where(np.isfinite(values), values, 0.0)
+
+
 def reach(values: np.ndarray, limit: float | None) -> float:
     """Where colours symmetric about zero end: the limit, or the largest finite value; never 0."""
     found = float(np.abs(values, where=np.isfinite(values), out=np.zeros(values.shape)).max(initial=0))

@@ -18,6 +18,7 @@ from fastism.plot.style import (
     Highlight,
     bare,
     bracket,
+    finite,
     is_letter,
     letters_of,
     new_figure,
@@ -81,6 +82,7 @@ def plot_substitutions(
     axis = new_figure(min(max(6.0, 0.11 * len(sequence)), 16.0), 2.6).add_subplot() if ax is None else ax
     other = np.where(is_letter(sequence), 0.0, delta)
     axis.axhline(0, color=FAINT, linewidth=0.8, zorder=1)
+    other = finite(other)
     axis.vlines(ruler.x, other.min(axis=1), other.max(axis=1), color=FAINT, linewidth=0.9, zorder=2, gid="stems")
     dot = min(max(0.55 * size_in_points(axis)[0] / len(sequence), 1.2), 4.6) ** 2  # square points
     for column, letter in enumerate(alphabet):
@@ -170,7 +172,7 @@ def plot_profiles(
     """Draw the profiles that a model predicts for two alleles over each other, and their difference below.
 
     Args:
-        reference: the profile of the sequence as it is, shape (O,), O output positions.
+        reference: the profile of the sequence as it is, shape (O,), O output positions; a gap where it is not finite.
         alternative: the profile of the mutant, shape (O,), in the same units.
         axes: two matplotlib axes, for the profiles and for the difference; None makes a figure for them.
         start, region: what the x axis shows, as in `plot_ism`; with a region, `start` is how far the first
@@ -212,11 +214,11 @@ def plot_profiles(
         part = np.maximum(sign * change, 0) * sign
         below.fill_between(ruler.x, part, 0, color=colour, alpha=0.75, linewidth=0, step="mid", zorder=2)
     below.axhline(0, color=FAINT, linewidth=0.8, zorder=3)
-    largest = float(np.abs(change).max(initial=0)) or 1.0
+    largest = float(np.abs(finite(change)).max(initial=0)) or 1.0
     below.set_ylim(-1.08 * largest, 1.08 * largest)
     top.set_ylabel(label, fontsize=9, color=INK)
     below.set_ylabel("difference", fontsize=9, color=INK)
-    if (before >= 0).all() and (after >= 0).all():
+    if not (before < 0).any() and not (after < 0).any():
         top.set_ylim(bottom=0)
     bare(top, left=True)
     bare(below, left=True, bottom=True)
@@ -257,4 +259,4 @@ def _one_axis(caller: str, name: str, values: Any) -> np.ndarray:
             f"{caller}: received {name} of shape {found.shape}; accepted is one value per position, "
             "shape (L,). Average or pick along the other axes first."
         )
-    return found
+    return np.where(np.isfinite(found), found, np.nan)  # matplotlib leaves gaps at NaN

@@ -18,6 +18,7 @@ from fastism.plot.style import PALETTES
 from fastism.report.data import PRECISIONS, as_json, encoded, entry, ranks
 from fastism.result import ISMScores
 from fastism.scores import RULES
+from fastism.writers.files import atomic
 
 SCRIPTS = ("draw.js", "figure.js", "regions.js", "app.js")  # one program, in the order in which it is read
 BATCH = 64
@@ -81,6 +82,7 @@ def write_report(
     Raises:
         ValueError: if there is no such target, rule, palette or precision, the result is empty or the page would be too
             large; nothing is written then.
+        FileNotFoundError: if the folder does not exist.
 
     Example:
         ::
@@ -118,14 +120,10 @@ def write_report(
         "attributes": dict(scores.attributes),
     }
     path = Path(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with atomic(path) as draft:
         with open(draft, "w", encoding="utf-8", newline="\n") as page:
             _write(page, scores, channels, kept, facts)
         size = draft.stat().st_size
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
     return ReportSummary(path, len(kept), len(scores), size)
 
 

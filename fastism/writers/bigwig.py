@@ -115,9 +115,10 @@ class _Sweep:
         _known(names, sizes)
         self.chroms = sorted(names)  # browsers look chromosomes up in the order of their names' bytes
         number = {name: i for i, name in enumerate(self.chroms)}
-        keys = [(number[region.chrom], _left(region, scores)) for region in regions]
-        self.chrom_of, self.left = np.array(keys, np.int64).reshape(-1, 2).T
+        keys = [(number[region.chrom], _left(region, scores), region.start) for region in regions]
+        self.chrom_of, self.left, starts = np.array(keys, np.int64).reshape(-1, 3).T
         self.order = np.lexsort((self.left, self.chrom_of))
+        self.rank = np.argsort(np.argsort(starts, kind="stable"))  # from left to right: who wins at equal cost
         self.block = lru_cache(BLOCKS)(lambda first: self._read(first, target, rule))
         self.covered = 0
 
@@ -135,7 +136,7 @@ class _Sweep:
                 open_ = _Window(chrom, left)
             yield from self._close(open_, left)
             cost = {"centre": np.abs(2 * positions + 1 - half), "max": -np.abs(values)}.get(self.overlap, row)
-            open_.add(positions, values, np.broadcast_to(cost, positions.shape), self.overlap)
+            open_.add(positions, values, np.broadcast_to(cost, positions.shape), int(self.rank[row]), self.overlap)
         if open_ is not None:
             yield from self._close(open_, None)
 
@@ -173,13 +174,13 @@ class _Window:
 
     def __init__(self, chrom: str, start: int) -> None:
         self.chrom, self.start = chrom, start
-        self.value, self.count, self.cost = (np.zeros(0) for _ in range(3))
+        self.value, self.count, self.cost, self.rank = (np.zeros(0) for _ in range(4))
         self.mean = False
 
-    def add(self, positions: np.ndarray, values: np.ndarray, cost: np.ndarray, overlap: str) -> None:
+    def add(self, positions: np.ndarray, values: np.ndarray, cost: np.ndarray, rank: int, overlap: str) -> None:
         """Settle who gives the value of each position; none of them lies before the window."""
         more = max(0, int(positions[-1]) + 1 - self.start - len(self.value))
-        self.value, self.count = (np.pad(array, (0, more)) for array in (self.value, self.count))
+        self.value, self.count, self.rank = (np.pad(a, (0, more)) for a in (self.value, self.count, self.rank))
         self.cost = np.pad(self.cost, (0, more), constant_values=np.inf)
         at = positions - self.start
         if overlap == "error" and self.count[at].any():
@@ -191,8 +192,8 @@ class _Window:
         if overlap == "mean":
             self.value[at] += values
         else:
-            better = cost < self.cost[at]
-            self.value[at[better]], self.cost[at[better]] = values[better], cost[better]
+            better = (cost < self.cost[at]) | ((cost == self.cost[at]) & (rank < self.rank[at]))
+            self.value[at[better]], self.cost[at[better]], self.rank[at[better]] = values[better], cost[better], rank
         self.count[at] += 1
         self.mean = overlap == "mean"
 
@@ -210,7 +211,9 @@ class _Window:
         last = np.append(first[1:], size)
         for a, b in zip(first[there[first]], last[there[first]], strict=True):
             yield self.chrom, self.start + int(a), self.start + int(b), float(value[a])
-        self.value, self.count, self.cost = self.value[size:], self.count[size:], self.cost[size:]
+        self.value, self.count, self.cost, self.rank = (
+            a[size:] for a in (self.value, self.count, self.cost, self.rank)
+        )
         self.start = self.start + size if end is None else max(end, self.start)
 
 

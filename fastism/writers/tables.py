@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ VARIANT_COLUMNS: dict[str, type] = {
 }
 
 Batch = Mapping[str, Any]
+Metadata = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 
 
 def write_tsv(
@@ -33,7 +34,7 @@ def write_tsv(
     batches: Iterable[Batch],
     *,
     columns: Sequence[str] = tuple(VARIANT_COLUMNS),
-    metadata: Mapping[str, Any] | None = None,
+    metadata: Metadata | None = None,
 ) -> Path:
     """Write columns as text separated by tabs, batch by batch.
 
@@ -43,7 +44,8 @@ def write_tsv(
             ``alt``, ``ref_match``, ``status`` (``"ok"``, or why there is no score) and the scores. The first batch
             says which columns there are.
         columns: The header of a file for which no batch comes.
-        metadata: Written above the header as one line of JSON that begins with ``#`` (pandas: ``comment="#"``).
+        metadata: What was done, written as JSON to ``{path}.json``, because readers of tables take the first line for
+            the header. A function without arguments is called when the last batch is written, so that it can count.
 
     Returns:
         The path. Floats have as many digits as tell them apart; NaN and None are ``NA``; booleans ``True`` and
@@ -53,11 +55,10 @@ def write_tsv(
         ValueError: If batches have different columns, or columns different lengths.
     """
     with ExitStack() as stack:
+        note = None if metadata is None else stack.enter_context(atomic(f"{os.fspath(path)}.json"))
         part = stack.enter_context(atomic(path))
         opener: Any = gzip.open if os.fspath(path).endswith(".gz") else open
         file = stack.enter_context(opener(part, "wt", encoding="utf-8", newline=""))
-        if metadata is not None:
-            file.write(f"# {as_json(metadata)}\n")
         table = csv.writer(file, delimiter="\t", lineterminator="\n")
         header: list[str] | None = None
         for batch in checked(batches):
@@ -67,6 +68,8 @@ def write_tsv(
             table.writerows(zip(*(_text(batch[name]) for name in header), strict=True))
         if header is None:
             table.writerow(columns)
+        if note is not None:
+            note.write_text(as_json(_said(metadata)) + "\n", encoding="utf-8")
     return Path(path)
 
 
@@ -108,6 +111,10 @@ def write_parquet(
             fields = [pa.field(name, _arrow_type(name, np.zeros(0, np.float32))) for name in columns]
             stack.enter_context(parquet.ParquetWriter(part, pa.schema(fields, metadata=about)))
     return Path(path)
+
+
+def _said(metadata: Metadata | None) -> Mapping[str, Any] | None:
+    return metadata() if callable(metadata) else metadata
 
 
 def checked(batches: Iterable[Batch]) -> Iterator[dict[str, Any]]:

@@ -10,12 +10,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from fastism.genome import quiet
+from fastism.vcf import unusable
 from fastism.writers.files import as_json, atomic, library
 from fastism.writers.tables import VARIANT_COLUMNS, Batch, checked
 
 STATUS, SKIPPED, MISMATCH = "FASTISM_STATUS", "FASTISM_SKIPPED", "FASTISM_REF_MISMATCH"
 NOT_SCORED = "not_scored"
-OURS = "Score of fastism: "
+OURS, PREFIX = "Score of fastism: ", "fastism_"
 MODES = {".vcf": "w", ".gz": "wz", ".bgz": "wz", ".bcf": "wb"}
 
 
@@ -36,13 +38,16 @@ def write_vcf(
         template: The VCF or BCF that the variants were read from. All its records are kept, with what they say. A row
             belongs to an allele of equal position, alleles (in either case) and chromosome (with or without ``chr``).
         contigs: Chromosomes and their lengths (None: not known) for the header; needed without a template.
-        metadata: Written into the header as one line of JSON, ``##fastism=...``.
+        metadata: What was done, written into the header: for each key a line ``##fastism_{key}=`` with the value as
+            JSON. Such lines of an earlier run are left out.
 
     Returns:
         The path. A column of scores becomes an INFO field of that name, in which characters that a VCF does not allow
         are ``_`` and a field of that name that the template has already is left alone (ours begins with ``fastism_``
-        then). A variant without scores is kept: it has the flag ``FASTISM_SKIPPED`` and the reasons, one for each
-        allele, in ``FASTISM_STATUS``; one whose reference allele is not the genome's has ``FASTISM_REF_MISMATCH``.
+        then). A variant without scores is kept: it has the flag ``FASTISM_SKIPPED`` and in ``FASTISM_STATUS`` a word
+        for each allele: ``ok``, or the row's own ``status``; for an allele without a row why no reader takes it
+        (``symbolic_allele``, ``breakend`` ...), else ``not_scored``. One whose reference allele is not the genome's
+        has ``FASTISM_REF_MISMATCH``.
         pysam adds ``END`` to records of symbolic alleles such as ``<DEL>`` that lack it.
 
     Raises:
@@ -59,7 +64,7 @@ def write_vcf(
     rows = _Rows(batches)
     with ExitStack() as stack:
         part = stack.enter_context(atomic(final))
-        source = None if template is None else stack.enter_context(pysam.VariantFile(os.fspath(template)))
+        source = None if template is None else stack.enter_context(_opened(template, pysam))
         header = pysam.VariantHeader() if source is None else source.header
         _add_contigs(header, contigs, template, pysam)
         fields = _fields(rows.scores, header)
@@ -68,12 +73,13 @@ def write_vcf(
                 header.info.add(field, "A", "Float", f"{OURS}{name}".replace('"', "'"))
         _add_flags(header)
         if metadata is not None:
-            header.add_line(f"##fastism={as_json(metadata)}")
+            _add_metadata(header, metadata)
         out = stack.enter_context(pysam.VariantFile(str(part), MODES[final.suffix], header=header))
         records = _new_records(header, rows) if source is None else _template_records(source, rows, str(template))
         for record, found in records:
             _annotate(record, found, fields)
-            out.write(record)
+            with quiet():
+                out.write(record)
     return final
 
 
@@ -121,7 +127,7 @@ def _new_records(header: Any, rows: _Rows) -> Iterator[tuple[Any, list[dict[str,
 
 
 def _template_records(source: Any, rows: _Rows, name: str) -> Iterator[tuple[Any, list[dict[str, Any] | None]]]:
-    for record in source:
+    for record in _records(source):
         found: list[dict[str, Any] | None] = []
         for alt in record.alts or (".",):
             found.append(rows.take() if rows.next is not None and _same(rows.next, record, alt) else None)
@@ -134,13 +140,33 @@ def _template_records(source: Any, rows: _Rows, name: str) -> Iterator[tuple[Any
         )
 
 
+def _opened(path: str | os.PathLike[str], pysam: Any) -> Any:
+    """A file to read, without what htslib says of missing indices and headers."""
+    with quiet():
+        return pysam.VariantFile(os.fspath(path))
+
+
+def _records(source: Any) -> Iterator[Any]:
+    while True:
+        with quiet():  # for each record, so that others' messages come through between them
+            record = next(source, None)
+        if record is None:
+            return
+        yield record
+
+
 def _same(row: Mapping[str, Any], record: Any, alt: str) -> bool:
     alike = [(row["ref"], record.ref), (row["alt"] or ".", alt)]
     return (
         int(row["pos"]) == record.pos
-        and all((a or "").upper() == (b or "").upper() for a, b in alike)
+        and all(_letters(a) == _letters(b) for a, b in alike)
         and _bare(row["chrom"]) == _bare(record.chrom)
     )
+
+
+def _letters(allele: str | None) -> str:
+    """An allele as the reader spells it, whatever the case, and U for T."""
+    return (allele or "").upper().replace("U", "T")
 
 
 def _bare(chrom: str) -> str:
@@ -158,7 +184,11 @@ def _annotate(record: Any, found: Sequence[Mapping[str, Any] | None], fields: Ma
                 record.info[field] = values
             elif field in record.info:
                 del record.info[field]  # of an earlier run
-    states = [str(row["status"]) if row else NOT_SCORED for row in found]
+    alts = record.alts or (".",)
+    states = [
+        str(row["status"]) if row else unusable(record.ref or "", alt) or NOT_SCORED
+        for row, alt in zip(found, alts, strict=True)
+    ]
     for key in (STATUS, SKIPPED, MISMATCH):
         if key in record.info:
             del record.info[key]
@@ -203,14 +233,21 @@ def _add_flags(header: Any) -> None:
             header.info.add(key, number, kind, text)
 
 
+def _add_metadata(header: Any, metadata: Mapping[str, Any]) -> None:
+    for line in [r for r in header.records if r.key is not None and r.key.startswith(PREFIX)]:
+        line.remove()
+    for key, value in metadata.items():
+        header.add_line(f"##{PREFIX}{re.sub(r'[^0-9A-Za-z_.]', '_', str(key))}={as_json(value)}")
+
+
 def _add_contigs(
     header: Any, contigs: Mapping[str, int | None] | None, template: str | os.PathLike[str] | None, pysam: Any
 ) -> None:
     """Chromosomes that the header lacks; a file without any is read once to find them."""
     found = dict(contigs or {})
     if template is not None and not len(header.contigs):
-        with pysam.VariantFile(os.fspath(template)) as source:
-            for record in source:
+        with _opened(template, pysam) as source:
+            for record in _records(source):
                 found.setdefault(record.chrom, None)
     for name, length in found.items():
         if name not in header.contigs:
