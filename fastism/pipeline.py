@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -18,6 +19,8 @@ from fastism.result import ISMScores
 from fastism.scorer import Scorer
 from fastism.sequences import one_hot
 from fastism.store import Store, open_scores
+
+logger = logging.getLogger(__name__)
 
 #: Bytes of differences that a batch should hold, and sequences at most.
 BATCH_BYTES, MOST_SEQUENCES = 64 << 20, 16
@@ -115,6 +118,8 @@ def map_regions(
     """
     for path in (genome, regions):
         _check_regular(path)
+    if scorer.alphabet != "ACGT":
+        raise ValueError(f"The model's letters are {scorer.alphabet}; a genome is read as ACGT.")
     with Genome(genome) as opened:
 
         def kept(report: Report) -> Iterator[Region]:
@@ -163,8 +168,9 @@ def map_fasta(
 
     Args:
         scorer, output, unknown, resume, overwrite, attributes, progress: As for :func:`map_regions`.
-        fasta: Sequences of the model's length, plain or gzipped; those of other lengths are left out and counted.
-        strict: Raise at the first of another length instead.
+        fasta: Sequences of the model's length, plain or gzipped; those of other lengths, or with characters that are no
+            letters, are left out and counted.
+        strict: Raise at the first of another length, or with characters that are no letters, instead.
 
     Returns:
         The scores and an account of every sequence.
@@ -178,7 +184,15 @@ def map_fasta(
         for name, text in read_fasta(fasta):
             report.rows += 1
             if len(text) == scorer.length:
-                yield name, text
+                try:
+                    one_hot(text, alphabet=scorer.alphabet, names=name)
+                except ValueError as error:
+                    if strict:
+                        raise
+                    report.skip("holds what is no letter", name)
+                    logger.info("%s", error)
+                else:
+                    yield name, text
             elif strict:
                 raise ValueError(f"Sequence {name!r} of {fasta} has {len(text)} bp; {scorer.length} are accepted.")
             else:
@@ -187,7 +201,8 @@ def map_fasta(
     def batches(skip: int, size: int) -> Iterator[Batch]:
         rows = islice(kept(Report("sequences")), skip, None)
         while part := list(islice(rows, size)):
-            yield Batch(one_hot([t for _, t in part], unknown=unknown), None, [n for n, _ in part])
+            x = one_hot([t for _, t in part], alphabet=scorer.alphabet, unknown=unknown)
+            yield Batch(x, None, [n for n, _ in part])
 
     report, rows = Report("sequences"), Rows()
     for name, text in kept(report):
@@ -217,7 +232,7 @@ def _stored(
         "length": scorer.length,
         "positions": scorer.positions,
         "start": scorer.start,
-        "alphabet": "ACGT",
+        "alphabet": scorer.alphabet,
         "soft": soft,
         "attributes": about,
     }

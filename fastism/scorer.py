@@ -16,6 +16,7 @@ from fastism.ism import FastISM
 from fastism.metrics import Metric, get_metric
 from fastism.regions import Region
 from fastism.result import ISMScores
+from fastism.sequences import PROTEIN
 
 
 class Scorer:
@@ -37,11 +38,14 @@ class Scorer:
         flip_outputs: Whether the output runs along the sequence, so that it is turned around for the other strand; of
             itself for outputs (O, T). What sums over positions does not need it.
         length: Of the sequences, for a model that takes any.
+        alphabet: The letters in the order of the channels; ACGT for 4 channels and
+            :data:`fastism.sequences.PROTEIN` for 20 by default.
         **options: For :class:`~fastism.FastISM`, such as ``batch_size`` and ``memory``.
 
     Attributes:
         length: L, of the sequences that it takes.
         start, positions: First mutated position, and how many.
+        alphabet: The letters.
         targets: Names of the targets; None until the first sequences are scored, unless they were given.
 
     Raises:
@@ -72,6 +76,7 @@ class Scorer:
         strand_pairs: Sequence[int] | None = None,
         flip_outputs: bool | None = None,
         length: int | None = None,
+        alphabet: str | None = None,
         **options: Any,
     ):
         self.models = list(models) if isinstance(models, list | tuple) else [models]
@@ -80,6 +85,7 @@ class Scorer:
         self.chosen.check(self.metric)
         self.targets: tuple[str, ...] | None = self.chosen.names
         self.length = input_length(self.models[0], length, options.get("seq_input_idx", 0))
+        self.alphabet = letters(self.models[0], alphabet, options.get("seq_input_idx", 0))
         self.start, self._end = read_positions(start, end, self.length)
         reduce, self._host = self.metric.on_device(self.chosen.targets)
         made = [FastISM(m, outputs=self.chosen.output, reduce=reduce, **options) for m in self.models]
@@ -161,6 +167,7 @@ class Scorer:
             targets=self.targets,
             regions=regions,
             names=names,
+            alphabet=self.alphabet,
             attributes=attributes or self.attributes(),
         )
 
@@ -332,6 +339,22 @@ def input_length(model: Any, length: int | None, index: int) -> int:
     if own is not None and length is not None and own != length:
         raise ValueError(f"length is {length}, but model {model.name!r} takes sequences of {own}.")
     return int(own or 0) if length is None else int(length)
+
+
+def letters(model: Any, alphabet: str | None, index: int) -> str:
+    """The letters of a model's channels, as given or by their number.
+
+    Raises:
+        ValueError: If there is no letter for each channel.
+    """
+    count = model.inputs[index].shape[2] if getattr(model, "inputs", None) else None
+    found = {20: PROTEIN}.get(count or 4, "ACGT") if alphabet is None else alphabet
+    if count is not None and len(found) != count:
+        raise ValueError(
+            f"Model {model.name!r} has {count} channels and the alphabet is {found!r}; give alphabet=, a letter for "
+            "each channel."
+        )
+    return found
 
 
 def central(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -151,6 +152,11 @@ def test_variants_are_written_as_the_ending_says(done):
     assert "4 variants: 3 kept, 1 skipped" in said
     table = pandas.read_csv(folder / "v.tsv", sep="\t")
     assert table["id"].tolist() == ["snv", "snv", "ins"]
+    about = json.loads((folder / "v.tsv.json").read_text())
+    assert about["variants"] == "v.vcf"
+    assert (about["rows"], sum(about["skipped"].values())) == (4, 1)
+    assert about["stats"] == {"subtract": "a - r"}
+    assert about["target_indices"] == [0]
     assert table["ref_match"].all()
     x = window(one, 40, 80)[None]
     mutated = x.copy()
@@ -160,8 +166,14 @@ def test_variants_are_written_as_the_ending_says(done):
     call(*common, "-o", folder / "scored.vcf", "--no-progress")
     with pysam.VariantFile(str(folder / "scored.vcf")) as file:
         records = list(file)
+        assert any(line.key == "fastism_genome" and "genome.fa" in line.value for line in file.header.records)
     assert len(records) == 3
     assert len(records[0].info["subtract_0"]) == 2
+    (folder / "t.csv").write_text(f"chr1\t61\t{one[60]}\t{other[one[60]]}\tt\n")
+    table = ["variants", "-m", folder / "model.keras", "-g", folder / "genome.fa", "-v", folder / "t.csv"]
+    call(*table, "-o", folder / "t.vcf", "--no-progress")
+    with pysam.VariantFile(str(folder / "t.vcf")) as file:
+        assert [(r.chrom, r.pos) for r in file] == [("chr1", 61)]
     assert "is there already" in call(*common, "-o", folder / "v.tsv", code=1)
     assert "ends in" in call(*common, "-o", folder / "v.xlsx", code=2)
 

@@ -12,7 +12,9 @@ from fastism.metrics import METRICS
 from fastism.pipeline import NothingLeft, map_fasta, map_regions
 from fastism.scorer import Scorer, central
 from fastism.scores import attribution
+from fastism.sequences import PROTEIN, one_hot
 from fastism.store import UnfinishedStoreError, open_scores
+from fastism.testing import randomize
 
 pytest.importorskip("dnaio")
 pytest.importorskip("zarr")
@@ -91,6 +93,33 @@ def test_a_fasta_file_of_some_lengths(tmp_path):
     agrees(scores, model, np.stack([window(texts["chr1"], 0, 40), window(texts["chr1"], 120, 160)]), [1])
     with pytest.raises(ValueError, match="'short' of .* has 4 bp; 40 are accepted"):
         map_fasta(scorer(model), tmp_path / "x.fa", tmp_path / "other.zarr", strict=True)
+
+
+def test_characters_that_are_no_letters_leave_one_sequence_out(tmp_path):
+    _, model = save_model(tmp_path)
+    (tmp_path / "x.fa").write_text(">a\n" + "ACGT" * 10 + "\n>gap\n" + "AC-T" * 10 + "\n>b\n" + "TTGA" * 10 + "\n")
+    scores, report = map_fasta(scorer(model, end=1), tmp_path / "x.fa", tmp_path / "out.zarr")
+    assert list(scores.names) == ["a", "b"]
+    assert report.skipped == {"holds what is no letter": 1}
+    with pytest.raises(ValueError, match="of gap .*'-'"):
+        map_fasta(scorer(model, end=1), tmp_path / "x.fa", tmp_path / "other.zarr", strict=True)
+
+
+def test_proteins_have_letters_of_their_own(tmp_path):
+    sequence = keras.Input((12, 20))
+    h = keras.layers.Conv1D(4, 3, activation="relu")(sequence)
+    model = randomize(keras.Model(sequence, keras.layers.Dense(1)(keras.layers.Flatten()(h))))
+    (tmp_path / "p.fa").write_text(">p\nMKLVWXACDEFG\n")
+    scores, _ = map_fasta(scorer(model), tmp_path / "p.fa", tmp_path / "p.zarr")
+    assert scores.alphabet == PROTEIN
+    x = one_hot(["MKLVWXACDEFG"], alphabet=PROTEIN)
+    agrees(scores, model, x)
+    assert np.flatnonzero(~scores.mask[0]).tolist() == [5]
+    genome, _ = write_genome(tmp_path)
+    with pytest.raises(ValueError, match="a genome is read as ACGT"):
+        map_regions(scorer(model), genome, write_regions(tmp_path), tmp_path / "out.zarr")
+    with pytest.raises(ValueError, match="has 20 channels and the alphabet is 'ACGT'"):
+        scorer(model, alphabet="ACGT")
 
 
 def test_an_interrupted_store_goes_on_where_it_stopped(tmp_path, monkeypatch):

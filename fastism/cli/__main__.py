@@ -1,6 +1,6 @@
 """`python -m fastism.cli`."""
 
-from fastism.cli import main
+from fastism.cli import run
 
 if __name__ == "__main__":
-    main(prog_name="fastism")
+    run()

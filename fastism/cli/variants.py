@@ -50,8 +50,10 @@ def variants(**given: Any) -> None:
     from tqdm.auto import tqdm
 
     from fastism import writers
+    from fastism.genome import Genome
     from fastism.regions import Report
     from fastism.variant_scorer import VariantScorer, score_variants
+    from fastism.vcf import is_vcf
 
     scorer = VariantScorer(
         shared.load(given["models"], given["custom"], given["unsafe_lambda"]),
@@ -76,14 +78,26 @@ def variants(**given: Any) -> None:
                 yield batch
                 bar.update(len(batch["pos"]))
 
-    about = {"stats": given["stats"], "side": given["side"], **shared.hashes(given["models"])}
+    about = scorer.attributes(
+        genome=Path(given["genome"]).name,
+        variants=Path(given["vcf"]).name,
+        side=given["side"],
+        **shared.hashes(given["models"]),
+    )
     if ending == ".parquet":
         writers.write_parquet(output, batches(), metadata=about)
     elif ending.startswith(".tsv"):
-        writers.write_tsv(output, batches())
+        writers.write_tsv(
+            output,
+            batches(),
+            metadata=lambda: {**about, "rows": report.rows, "skipped": report.skipped, "flagged": report.flagged},
+        )
+    elif is_vcf(given["vcf"]):
+        writers.write_vcf(output, batches(), template=given["vcf"], metadata=about)
     else:
-        template = given["vcf"] if not given["vcf"].lower().endswith((".tsv", ".txt", ".bed")) else None
-        writers.write_vcf(output, batches(), template=template)
+        with Genome(given["genome"]) as genome:
+            contigs = dict(genome.lengths)
+        writers.write_vcf(output, batches(), contigs=contigs, metadata=about)
     click.echo(str(report))
     click.echo(f"{output}: {report.kept} variants in {shared.duration(time.perf_counter() - begun)}")
     if not report.kept:
