@@ -211,6 +211,9 @@ def test_what_is_not_finite_is_left_blank(scores):
     assert np.isfinite(logo.get_ylim()).all()
     assert np.isnan(np.ma.filled(heatmap_of((logo, heatmap)), np.nan)[:, 2:4]).all()
     logo.figure.savefig(io.BytesIO())
+    differences[0, 2:4, 1, 0] = np.inf
+    both = plot_scores(replace(scores[:1], differences=differences))
+    assert np.isnan(np.ma.filled(heatmap_of(both), np.nan)[:, 2:4]).all()
     for start in (None, 12):  # all of them, in letters and with nothing to draw
         differences[...] = np.nan
         axes = plot_scores(replace(scores[:1], differences=differences), start=start)
@@ -292,6 +295,19 @@ def test_comparison_gives_the_correlation_over_all_substitutions(scores):
         (track,) = gid(axis.collections, "track")
         top = max(path.vertices[:, 1].max() for path in track.get_paths())
         assert top == pytest.approx(result.attributions()[1].max())
+
+
+def test_comparison_leaves_out_what_is_not_finite(scores):
+    some = scores[:1]
+    broken = np.array(some.differences)
+    broken[0, 3, :, 0] = np.nan, np.inf, np.nan, np.nan
+    scatter, first, _ = plot_comparison(some, replace(some, differences=broken))
+    assert f"r = 1.000\n{99 * 3} substitutions" in [text.get_text() for text in scatter.texts]
+    first.figure.savefig(io.BytesIO())
+    broken[...] = np.nan
+    scatter, *_ = plot_comparison(some, replace(some, differences=broken))
+    assert "r = nan\n0 substitutions" in [text.get_text() for text in scatter.texts]
+    scatter.figure.savefig(io.BytesIO())
 
 
 def test_comparison_draws_a_part_of_many_dots_and_says_so(scores, monkeypatch):

@@ -15,6 +15,7 @@ from fastism.plot.style import (
     Highlight,
     bare,
     bracket,
+    finite,
     is_letter,
     new_figure,
     put_title,
@@ -73,7 +74,7 @@ def plot_comparison(
     row, _ = locate(scores_a, which)
     dots, correlation, count = _substitutions(scores_a, scores_b, target)
     one_a, one_b = (scores[row : row + 1] for scores in (scores_a, scores_b))
-    tracks = [one.attributions(target, rule=rule)[0].sum(-1) for one in (one_a, one_b)]
+    tracks = [finite(one.attributions(target, rule=rule)[0].sum(-1)) for one in (one_a, one_b)]
     region = one_a.regions[0] if one_a.regions is not None else None
     ruler = Ruler(scores_a.positions, scores_a.start, region)
     ranges = ruler.ranges(highlight)
@@ -101,7 +102,10 @@ def _check_alike(a: ISMScores, b: ISMScores) -> None:
 
 
 def _substitutions(a: ISMScores, b: ISMScores, target: int | str) -> tuple[np.ndarray, float, int]:
-    """Dots (M, 2) spread evenly over all substitutions, the correlation over all of them, and how many there are."""
+    """Dots (M, 2) spread evenly over all substitutions, the correlation over all of them, and how many there are.
+
+    Substitutions without a finite number in both do not count.
+    """
     channels = a.target(target), b.target(target)
     every = max(1, -(-len(a) * a.positions * (len(a.alphabet) - 1) // MAX_DOTS))
     dots, count, sums, products = [], 0, np.zeros(2), np.zeros((2, 2))
@@ -117,6 +121,7 @@ def _substitutions(a: ISMScores, b: ISMScores, target: int | str) -> tuple[np.nd
                 for s, c in zip((one, other), channels, strict=True)
             ]
         )
+        both = both[:, np.isfinite(both).all(axis=0)]
         dots.append(both[:, -count % every :: every])
         count, sums, products = count + both.shape[1], sums + both.sum(1), products + both @ both.T
     spread = products - np.outer(sums, sums) / max(count, 1)

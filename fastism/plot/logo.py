@@ -108,7 +108,7 @@ def plot_ism(
 
 
 def as_pair(caller: str, reference_onehot: Any, differences: Any, alphabet: str) -> tuple[np.ndarray, np.ndarray]:
-    """One sequence and its differences, both (L, A), in float64.
+    """One sequence and its differences, both (L, A), in float64; NaN for what is not finite.
 
     Raises:
         ValueError: If the shapes or the alphabet do not fit together.
@@ -121,7 +121,7 @@ def as_pair(caller: str, reference_onehot: Any, differences: Any, alphabet: str)
             f"{delta.shape} and the alphabet {alphabet!r}; accepted are two arrays of shape (L, {len(alphabet)}), one "
             "column per letter. Pick one sequence and one output, for instance differences[0, :, :, 0]."
         )
-    return sequence, delta
+    return sequence, np.where(np.isfinite(delta), delta, np.nan)
 
 
 def two_axes(length: int) -> tuple[Axes, Axes]:
