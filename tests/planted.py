@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from fastism.regions import Region
@@ -62,6 +64,12 @@ def planted_scores(
             "ensemble": ["fold 0", "fold 1"],
         },
     )
+
+
+def distances(scores: ISMScores) -> ISMScores:
+    """The same result as a metric without a sign leaves it: how far each substitution moves the prediction."""
+    attributes = {**scores.attributes, "metric": "jsd", "signed": False}
+    return replace(scores, differences=np.abs(scores.differences), attributes=attributes)
 
 
 def motif_start(scores: ISMScores, row: int) -> int:

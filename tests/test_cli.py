@@ -130,7 +130,8 @@ def test_plot_and_report(done):
     call("report", folder / "out.zarr", "--title", "five <regions>")
     page = (folder / "out.html").read_text(encoding="utf-8")
     assert "five &lt;regions&gt;" in page
-    assert "which is 'nobody'" in call("plot", folder / "out.zarr", "-i", "nobody", "-o", folder / "b.png", code=1)
+    said = call("plot", folder / "out.zarr", "-i", "nobody", "-o", folder / "b.png", code=1)
+    assert "-i/--sequence is 'nobody'" in said
 
 
 def test_variants_are_written_as_the_ending_says(done):

@@ -8,11 +8,12 @@ import runpy
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from planted import planted_scores
 
 from fastism.cli import main
 from fastism.regions import Region
 from fastism.result import ISMScores
-from fastism.store import save_scores
+from fastism.store import open_scores, save_scores
 
 pytest.importorskip("zarr")
 
@@ -51,8 +52,30 @@ def test_sequences_are_taken_by_name_before_number(result, tmp_path):
         call("plot", result, *which, "-t", "1", "-o", tmp_path / "a.svg", "--overwrite")
         seen += re.findall(r"<!-- (\S+) · 1 -->", (tmp_path / "a.svg").read_text(encoding="utf-8"))
     assert seen == ["2", "2", "0", "one", "one"]
-    assert "which is 3; the result has 3 sequences" in call("plot", result, "-i", 3, "-o", tmp_path / "b.svg", code=1)
+    assert "-i/--sequence is 3; the result has 3 sequences" in call(
+        "plot", result, "-i", 3, "-o", tmp_path / "b.svg", code=1
+    )
     assert not (tmp_path / "b.svg").exists()
+
+
+def test_a_long_map_is_drawn_where_it_is_strongest(tmp_path):
+    pytest.importorskip("logomaker")
+    path, picture = save_scores(tmp_path / "long.zarr", planted_scores(4, 400, margin=20)), tmp_path / "a.svg"
+    scores = open_scores(path)
+    at = 20 + int(np.abs(scores.attributions()[1]).sum(-1).argmax())
+    region = scores.regions[1]
+
+    def said(*options):
+        return call("plot", path, "-o", picture, "--overwrite", *options)
+
+    assert f"a.svg: peak_2, the strongest 100 of 360 positions {at - 50} to {at + 50} (" in said("-i", 1)
+    assert f"({region.chrom}:{region.start + at - 50}-{region.start + at + 50}); --whole shows" in said("-i", "peak_2")
+    assert "peak_2, positions 20 to 380 (" in said("-i", 1, "--whole")
+    assert "peak_2, positions 30 to 380 (" in said("-i", 1, "--start", 30)
+    place = f"{region.chrom}:{region.start + 60}-{region.start + 90}"
+    assert f"peak_2, positions 60 to 90 ({place})\n" in said("-i", place)
+    call("plot", path, "-o", picture, "--overwrite", "--whole", "--end", 9, code=2)
+    assert "as -i/--sequence" in call("plot", path, "-o", picture, "--overwrite", "--start", 5, code=1)
 
 
 def test_export_does_not_replace_regions_unasked(result, tmp_path):

@@ -12,18 +12,20 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("logomaker")
 
 from matplotlib.figure import Figure
-from planted import MOTIF, motif_start, planted_scores
+from planted import MOTIF, distances, motif_start, planted_scores
 
 from fastism.plot import (
     PALETTES,
     plot_comparison,
     plot_dependency,
+    plot_ism,
     plot_pairs,
     plot_profile,
     plot_profiles,
     plot_scores,
     plot_substitutions,
 )
+from fastism.plot.result import locate, strongest_stretch
 from fastism.regions import Region
 
 
@@ -134,6 +136,10 @@ def test_a_triangle_puts_each_pair_between_and_above_its_positions():
     assert values[0, 3] == 2.5
     assert values.mask[np.tril_indices(4)].all(), "one half is drawn"
     corners = np.asarray(mesh.get_coordinates())
+    (edge,) = gid(axis.lines, "edge")
+    shown = corners[:-1, 1:][~values.mask]  # upper corners of the cells
+    assert shown[:, 1].max() == max(edge.get_ydata()) == 4, "the outline holds the cells"
+    assert list(edge.get_xdata()) == [-0.5, 1.5, 3.5]
     centre = corners[0:2, 3:5].reshape(-1, 2).mean(axis=0)
     np.testing.assert_allclose(centre, [1.5, 3.0])
     assert [label.get_text() for label in axis.get_xticklabels()] == ["5", "6", "7", "8"]
@@ -260,7 +266,12 @@ def test_a_result_without_regions_or_names_counts_from_zero(scores):
         ({"which": 6}, "which is 6; the result has 6 sequences, 0 to 5 is accepted"),
         ({"which": "peak_9"}, "which is 'peak_9'; .* The first are 'peak_1', 'peak_2', 'peak_3'"),
         ({"which": "chr1:5-9"}, "a place within one region is accepted"),
-        ({"start": 5}, "start=5, end=110 is no stretch of what was mutated, positions 10 to 110"),
+        (
+            {"start": 5},
+            r"start=5, end=110 is no stretch of what was mutated, positions 10 to 110 of the sequence, "
+            r"chr1:1000010-1000110 in the genome; .* or a place within chr1:1000010-1000110 as which",
+        ),
+        ({"which": 2, "end": 115}, r"positions 10 to 110 of the sequence, chr3:1010010-1010110 in the genome"),
         ({"target": "MYC"}, "target is 'MYC'"),
     ],
 )
@@ -273,6 +284,51 @@ def test_a_name_of_several_sequences_asks_for_the_row(scores):
     twice = replace(scores, names=["a", "b", "a", "c", "d", "e"])
     with pytest.raises(ValueError, match=r"'a', the name of 2 sequences: rows \[0, 2\]; give the row"):
         plot_scores(twice, "a")
+
+
+def test_distances_stand_upright_in_one_hue(scores):
+    """What jsd gives has no sign: large is important, whatever the direction."""
+    far = distances(scores)
+    logo, heatmap = plot_scores(far, 1)
+    expected = far.differences[1, ..., 0].sum(-1) / 4  # mean4, turned up
+    assert logo.get_ylim()[1] == pytest.approx(1.06 * expected.max(), rel=1e-3)
+    assert -0.07 * expected.max() < logo.get_ylim()[0] <= 0, "nothing hangs down"
+    (image,) = heatmap.images
+    assert image.get_clim() == pytest.approx((0, far.differences[1, ..., 0].max()))
+    assert image.get_cmap().name == "Reds"
+    assert heatmap.figure.axes[-1].get_ylabel() == "difference (jsd)" or any(
+        child.get_ylabel() == "difference (jsd)" for child in heatmap.child_axes
+    )
+    again, _ = plot_ism(far.sequences[1, 10:110], far.differences[1, ..., 0], rule="mean4", signed=False)
+    assert again.get_ylim() == logo.get_ylim()
+
+
+def test_the_strongest_stretch_lies_around_the_largest_attribution(scores):
+    heights = np.abs(scores.attributions("RAD21")[3].sum(-1))
+    start, end = strongest_stretch(scores, 3, "RAD21", width=30)
+    assert (end - start, start + 15) == (30, 10 + heights.argmax())
+    assert strongest_stretch(scores, 3, width=1000) == (10, 110)
+    first = scores.differences.copy()
+    first[3, 2] = -100 * (1 - scores.mutated[3, 2])[:, None]
+    assert strongest_stretch(replace(scores, differences=first), 3, width=30) == (10, 40), "it ends where positions end"
+
+
+def test_of_two_regions_that_hold_a_place_the_one_that_was_mutated_there_is_taken(scores):
+    regions = [
+        Region("chr1", 1000 + 95 * n, 1120 + 95 * n) for n in range(6)
+    ]  # the first ends at 1120, mutated to 1110
+    near = replace(scores, regions=regions)
+    assert locate(near, "chr1:1112-1118")[0] == 1
+    assert locate(near, "chr1:1105-1110") == (0, (105, 110))
+    assert locate(near, "chr1:1097-1100") == (0, (97, 100))
+
+
+def test_dots_are_named_by_their_region(scores):
+    region = Region("chr2", 0, 50, "-", name="peak")
+    x, values = scores.sequences[0][:50], np.zeros((50, 4))
+    assert plot_substitutions(x, values, region=region).get_title(loc="left") == "peak · chr2:0-50(-)"
+    assert plot_substitutions(x, values, region=region, title="").get_title(loc="left") == ""
+    assert plot_substitutions(x, values).get_title(loc="left") == ""
 
 
 # ---- two results

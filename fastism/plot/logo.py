@@ -9,7 +9,6 @@ import numpy as np
 
 from fastism.plot.ruler import Ruler
 from fastism.plot.style import (
-    DIVERGING,
     FAINT,
     INK,
     MAX_LETTERS,
@@ -17,6 +16,7 @@ from fastism.plot.style import (
     bare,
     bracket,
     colour_bar,
+    colour_scale,
     finite,
     is_letter,
     letters_of,
@@ -48,6 +48,7 @@ def plot_ism(
     palette: str = "default",
     limit: float | None = None,
     label: str = "change of the prediction",
+    signed: bool = True,
 ) -> tuple[Axes, Axes]:
     """Draw a mutagenesis map: a logo of the importances above a heatmap of the differences.
 
@@ -75,6 +76,9 @@ def plot_ism(
         limit: the difference at which the colours end, in units of the prediction; None takes the largest
             one.
         label: what a difference is, written beside the colour bar.
+        signed: whether differences have a sign. False for a metric such as `jsd`, which says how far a substitution
+            moves the prediction and not where to: letters then stand upright, as tall as their substitutions matter,
+            and the colours are one hue from zero on.
 
     Returns:
         The axes of the logo and of the heatmap; `axes[0].figure` is the figure.
@@ -95,12 +99,13 @@ def plot_ism(
     sequence, delta = as_pair("plot_ism", reference_onehot, differences, alphabet)
     colours, ruler = palette_colours(palette), Ruler(len(sequence), start, region)
     other = np.where(is_letter(sequence), 0.0, delta)  # whatever stands at the letter in place
-    scores = finite(attribution(sequence, other, rule=rule).sum(axis=-1))
+    scores = finite(attribution(sequence, other if signed else -other, rule=rule).sum(axis=-1))
     ranges = ruler.ranges(highlight)
     logo, heatmap = axes if axes is not None else two_axes(len(sequence))
     _draw_logo(logo, sequence, scores, ruler, alphabet, colours)
     logo.set_ylabel(f"importance ({rule})", fontsize=9, color=INK)
-    _draw_heatmap(heatmap, sequence, delta, ruler, alphabet, colours, limit, label)
+    scale = colour_scale(reach(delta, limit), signed=signed)
+    _draw_heatmap(heatmap, sequence, delta, ruler, alphabet, colours, scale, label)
     logo.set_xlim(*ruler.limits)
     bracket(logo, ranges)
     put_title(logo, title, ranges)
@@ -161,17 +166,14 @@ def _draw_heatmap(
     ruler: Ruler,
     alphabet: str,
     colours: Mapping[str, str],
-    limit: float | None,
+    scale: Mapping[str, Any],
     label: str,
 ) -> None:
-    """One row per letter, red and blue about zero, a dot on each letter in place, a colour bar beside."""
+    """One row per letter, a dot on each letter in place, a colour bar beside."""
     length, size = sequence.shape
-    end = reach(delta, limit)
     image = axis.imshow(
         delta.T,
-        cmap=DIVERGING,
-        vmin=-end,
-        vmax=end,
+        **scale,
         aspect="auto",
         interpolation="nearest",
         extent=(*ruler.limits, size - 0.5, -0.5),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastism.plot.ruler import Ruler
-from fastism.plot.style import DIVERGING, FAINT, INK, bare, colour_bar, new_figure, palette_colours, put_title, reach
+from fastism.plot.style import FAINT, INK, bare, colour_bar, colour_scale, new_figure, palette_colours, put_title, reach
 from fastism.regions import Region
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def plot_pairs(
     end = reach(upper, limit)
     size = (8.0, 4.6) if layout == "triangle" else (5.4, 4.8)
     axis = new_figure(*size).add_subplot() if ax is None else ax
-    image = (_triangle if layout == "triangle" else _square)(axis, upper, **_colours(reduce, end))
+    image = (_triangle if layout == "triangle" else _square)(axis, upper, **colour_scale(end, signed=reduce != "norm"))
     _name_places(axis, places, sequence, colours, square=layout == "square")
     colour_bar(axis, image, label, width=0.011 if layout == "triangle" else 0.025)
     put_title(axis, title)
@@ -101,6 +101,9 @@ def plot_dependency(
     label: str = "change of the output",
 ) -> Axes:
     """Draw which output positions depend on which input positions, for models that predict a profile.
+
+    The dashed line runs where the output position is the mutated position itself: what lies beside it reaches from one
+    position to another. It is left out where no position is among both.
 
     Args:
         effects: mutant - reference at every output position, shape (P, O) for P mutated and O output positions, or (P,
@@ -134,7 +137,7 @@ def plot_dependency(
     end = reach(values, limit)
     image = axis.imshow(
         np.ma.masked_invalid(values),
-        **_colours(reduce, end),
+        **colour_scale(end, signed=reduce != "norm"),
         aspect="auto",
         interpolation="nearest",
         extent=(*columns.limits, *rows.limits),
@@ -176,11 +179,6 @@ def _reduced(caller: str, values: np.ndarray, reduce: str, *, letters: tuple[int
     return np.where(none, np.nan, found)
 
 
-def _colours(reduce: str, end: float) -> dict[str, Any]:
-    """Two colours about zero, or one for what has no sign."""
-    return {"cmap": "Reds", "vmin": 0, "vmax": end} if reduce == "norm" else dict(cmap=DIVERGING, vmin=-end, vmax=end)
-
-
 def _triangle(axis: Axes, values: np.ndarray, **colours: Any) -> Any:
     """The upper half, turned so that pair (i, j) stands over (i + j) / 2, as high as the two are apart."""
     size = len(values)
@@ -188,7 +186,8 @@ def _triangle(axis: Axes, values: np.ndarray, **colours: Any) -> Any:
     first, second = np.meshgrid(corner, corner, indexing="ij")
     shown = np.ma.masked_invalid(np.where(np.tri(size, k=0, dtype=bool), np.nan, values))
     mesh = axis.pcolormesh((first + second) / 2, second - first, shown, **colours)
-    axis.plot([0, (size - 1) / 2, size - 1], [0, size, 0], color=FAINT, linewidth=0.6, gid="edge")
+    ends = [-0.5, (size - 1) / 2, size - 0.5]  # along the outer corners of the cells
+    axis.plot(ends, [0, size, 0], color=FAINT, linewidth=0.6, clip_on=False, gid="edge")
     axis.set_xlim(-0.7, size - 0.3)
     axis.set_ylim(0, size)
     return mesh

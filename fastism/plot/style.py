@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastism.regions import Region
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -26,6 +28,7 @@ BAND = "#FFF3D6"
 BAR = "#C98500"
 UP, DOWN = "#C0392B", "#2166AC"
 DIVERGING = "RdBu_r"  # red above zero, blue below; these two are told apart with any kind of colour vision
+SEQUENTIAL = "Reds"  # for what has no sign
 MAX_LETTERS = 400  # beyond this a letter is too narrow to read: coloured bars stand in for the logo
 
 
@@ -85,6 +88,12 @@ def bracket(axis: Axes, ranges: Sequence[tuple[float, float, str]]) -> None:
             )
 
 
+def region_title(region: Region, *, before: str = "", after: str = "") -> str:
+    """What is drawn, as a title: a name, the place, and what else there is to say; nothing twice."""
+    parts = dict.fromkeys((before or region.name, str(region), after))
+    return " · ".join(part for part in parts if part)
+
+
 def put_title(axis: Axes, title: str | None, ranges: Sequence[tuple[float, float, str]] = ()) -> None:
     """A title on the left, above the brackets and their labels."""
     if title:
@@ -122,8 +131,13 @@ def finite(values: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(values), values, 0.0)
 
 
+def colour_scale(end: float, *, signed: bool) -> dict[str, Any]:
+    """Two colours about zero, or one from zero on for what has no sign."""
+    return {"cmap": DIVERGING, "vmin": -end, "vmax": end} if signed else {"cmap": SEQUENTIAL, "vmin": 0, "vmax": end}
+
+
 def reach(values: np.ndarray, limit: float | None) -> float:
-    """Where colours symmetric about zero end: the limit, or the largest finite value; never 0."""
+    """Where colours end: the limit, or the largest finite value; never 0."""
     found = float(np.abs(values, where=np.isfinite(values), out=np.zeros(values.shape)).max(initial=0))
     return (limit if limit is not None else found) or 1.0
 

@@ -24,6 +24,7 @@ from fastism.plot.style import (
     new_figure,
     palette_colours,
     put_title,
+    region_title,
     size_in_points,
 )
 from fastism.regions import Region
@@ -57,7 +58,7 @@ def plot_substitutions(
             sequence's own letters is not drawn.
         ax: the matplotlib axes to draw on; None makes a figure for them.
         start, region: what the x axis shows, as in `plot_ism`.
-        title: a title over the dots.
+        title: a title over the dots; None writes the region, if there is one, and its name, as `plot_scores` does.
         highlight: one or several ranges to bracket, as in `plot_ism`.
         alphabet: the A letters in the order of the columns.
         palette: colours of the letters, `"default"` or `"colourblind"`.
@@ -104,6 +105,8 @@ def plot_substitutions(
     ruler.letters(axis, letters_of(sequence, alphabet), colours)
     _legend_above(axis, 5.5 / dot**0.5)
     bracket(axis, ranges)
+    if title is None and region is not None:
+        title = region_title(region)
     put_title(axis, title, ranges)
     return axis
 
