@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from planted import LETTERS, planted_scores
+from planted import LETTERS, distances, planted_scores
 
 from fastism.report import write_report
 
@@ -119,6 +119,45 @@ def test_of_many_sequences_those_with_the_largest_attributions_are_shown(scores,
         np.testing.assert_array_equal(page.map(n, 0), scores.differences[one["row"], :, :, 1])
 
 
+def test_of_many_targets_the_strongest_are_shown(scores, tmp_path, monkeypatch):
+    """The strongest of all by default where the page would be large, and the page opens on the strongest of them."""
+    weights = np.array([0.2, 0.5, 4.0, 0.1, 2.0], np.float32)
+    many = replace(
+        scores,
+        differences=scores.differences[..., :1] * weights,
+        reference=np.tile(np.arange(5.0), (14, 1)),
+        targets=list("abcde"),
+    )
+    path = tmp_path / "page.html"
+    summary = write_report(path, many, max_targets=2)
+    assert (summary.targets, summary.asked) == (2, 5)
+    assert "the 2 strongest of 5 targets" in str(summary)
+    facts = read(path).facts
+    assert (facts["targets"], facts["asked"], facts["opened"]) == (["c", "e"], 5, 0)
+    np.testing.assert_array_equal(read(path).map(3, 1), many.differences[3, :, :, 4])
+    assert facts["sequences"][0]["reference"] == [2, 4]
+
+    assert write_report(path, many).targets == 5, "a small page has room for all"
+    monkeypatch.setattr("fastism.report.page.LARGE", 0.1)
+    monkeypatch.setattr("fastism.report.page.FEW", 3)
+    assert write_report(path, many).targets == 3
+    assert read(path).facts["targets"] == ["b", "c", "e"]
+    assert read(path).facts["opened"] == 1
+    assert write_report(path, many, max_targets=4).targets == 4
+    assert write_report(path, many, targets=list("abde")).targets == 4, "who names targets gets them"
+
+
+def test_distances_are_important_where_they_are_large(scores, tmp_path):
+    far = distances(scores)
+    write_report(tmp_path / "page.html", far)
+    facts = read(tmp_path / "page.html").facts
+    assert facts["signed"] is False
+    sums = far.differences[..., 0].sum(-1) * far.mask / 4
+    for n, one in enumerate(facts["sequences"]):
+        assert one["high"][0] == pytest.approx(sums[n].max())
+        assert one["low"][0] == 0
+
+
 def test_a_result_on_disk_is_read_in_batches(tmp_path):
     made = planted_scores(150, 40, targets=1)
 
@@ -193,6 +232,7 @@ def test_values_that_are_no_numbers_are_kept_as_such(scores, tmp_path):
         ({"targets": ["MYC"]}, "target is 'MYC'"),
         ({"targets": []}, "0 targets and max_sequences=500 shows nothing"),
         ({"max_sequences": 0}, "max_sequences=0 shows nothing"),
+        ({"max_targets": 0}, "max_targets is 0; 1 or more is accepted"),
     ],
 )
 def test_what_cannot_be_shown_is_refused_and_leaves_nothing(scores, tmp_path, options, message):
@@ -629,6 +669,57 @@ def test_the_page_says_what_it_leaves_out(browser, scores, tmp_path):
     tip = reader.hover(int(sum(reader.view) / 2))
     row, position = row_of(reader, scores), int(tip["position"])
     assert float(tip["importance"]) == pytest.approx(scores.attributions(rule="mean3")[row, position].sum(), abs=1e-4)
+    assert reader.errors() == []
+
+
+def test_distances_are_shown_upright_and_in_one_hue(browser, scores, tmp_path):
+    far = distances(scores)
+    write_report(tmp_path / "page.html", far)
+    reader = Reader(browser, (tmp_path / "page.html").as_uri())
+    assert "The redder, the more the prediction changes" in reader.text("#caption")
+    assert "blue" not in reader.text("#caption") + reader.text("#notes")
+    details = reader.text("#details")
+    assert "Most important letter" in details
+    assert "needed" not in details
+    assert "harmful" not in details
+    assert "+" not in reader.text("#top tbody")
+    row = row_of(reader, far)
+    position = int(sum(reader.view) / 2)
+    tip = reader.hover(position)
+    expected = far.differences[row, position, :, 0].sum() / 4
+    assert float(tip["importance"]) == pytest.approx(expected, rel=1e-5)
+    assert all("down" not in "".join(cells) for _, cells, _ in tip["rows"])
+    root = ElementTree.fromstring(saved(reader, "svg"))
+    assert not [
+        e
+        for e in root.iter()
+        if e.get("data-letter") and "scale(" in e.get("transform") and re.search(r"scale\(\S+ -", e.get("transform"))
+    ], "no letter hangs"
+    fills = [e.get("fill") for e in root.iter() if e.get("fill", "").startswith("rgb(")]
+    colours = [tuple(map(int, re.findall(r"\d+", fill))) for fill in fills]
+    assert colours
+    assert all(red >= blue - 2 for red, _, blue in colours), "no blue"
+    words = [e.text for e in root.iter() if e.tag.endswith("text")]
+    assert sum(word.startswith("\N{MINUS SIGN}") for word in words) == 0
+    assert reader.errors() == []
+
+
+def test_it_opens_on_the_strongest_target_and_says_which_it_leaves_out(browser, scores, tmp_path):
+    many = replace(scores, differences=scores.differences[..., [1, 0, 1]], reference=np.zeros((14, 3)), targets="abc")
+    write_report(tmp_path / "page.html", many, max_targets=2)
+    reader = Reader(browser, (tmp_path / "page.html").as_uri())
+    assert reader.script("return document.getElementById('target').selectedOptions[0].text") == "b"
+    assert reader.element("limited").is_displayed()
+    assert "Showing 2 of 3 targets: those with the largest" in reader.text("#limited")
+    assert "3 targets" in reader.text("#summary")
+    heading = reader.script("return [...document.querySelectorAll('#top th')].map((h) => h.textContent)")
+    assert (heading[0], heading[2]) == ("Position, 0-based", "Variant, 1-based as in VCF")
+    assert "Target" in reader.text("#details")
+    alone = replace(scores, differences=scores.differences[..., :1], reference=np.zeros((14, 1)), targets=["0"])
+    write_report(tmp_path / "page.html", alone)
+    reader = Reader(browser, (tmp_path / "page.html").as_uri())
+    assert "Target" not in reader.text("#details")
+    assert "target" not in reader.element("figure").get_attribute("aria-label")
     assert reader.errors() == []
 
 

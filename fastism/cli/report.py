@@ -15,6 +15,11 @@ from fastism.cli import outputs, shared
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="HTML file; the result's name with .html.")
 @click.option("--title", help="Of the page.")
 @click.option("--max-sequences", type=click.IntRange(1), help="The strongest so many, where a page would be too large.")
+@click.option(
+    "--max-targets",
+    type=click.IntRange(1),
+    help="The strongest so many; 50 where a page of all exceeds 20 MB, else all.",
+)
 @outputs.overwrite
 def report(result: str, output: str | None, overwrite: bool, **given: Any) -> None:
     """Write a result as one HTML page to browse: it needs no network and no server.
@@ -27,5 +32,8 @@ def report(result: str, output: str | None, overwrite: bool, **given: Any) -> No
 
     target = Path(output) if output else Path(result.rstrip("/")).with_suffix(".html")
     outputs.check_free([target], overwrite)
-    write_report(target, open_scores(result), **{k: v for k, v in given.items() if v is not None})
+    done = write_report(target, open_scores(result), **{k: v for k, v in given.items() if v is not None})
     click.echo(f"wrote {target} ({shared.size(target.stat().st_size)})")
+    for what, shown, total in (("sequences", done.shown, done.total), ("targets", done.targets, done.asked)):
+        if shown < total:
+            click.echo(f"  the {shown:,} strongest of {total:,} {what}; --max-{what} for more or fewer")

@@ -2,9 +2,11 @@
 
 const $ = (id) => document.getElementById(id);
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const state = { one: sequences[0], target: 0, rule: facts.rule, palette: facts.palette, scale: "region", view: { lo: 0, hi: facts.positions }, at: null, row: -1, rows: [] };
+const state = { one: sequences[0], target: facts.opened, rule: facts.rule, palette: facts.palette, scale: "region", view: { lo: 0, hi: facts.positions }, at: null, row: -1, rows: [] };
 const SMALLEST = Math.min(8, facts.positions);
 const metric = facts.attributes.metric && facts.attributes.metric !== "subtract" ? `difference (${facts.attributes.metric})` : "difference";
+const targetName = (n) => (facts.nameless ? "" : facts.targets[n]);
+const direction = (value) => (!facts.signed || !value ? "" : value > 0 ? "up" : "down"); // the colour of a number
 let map = null, boxes = null;
 
 // ---- what is drawn
@@ -29,7 +31,7 @@ function mapFor(theme) {
   const { one, target, rule } = state;
   const delta = differencesOf(one, target), heights = heightsOf(one, target, rule);
   const place = one.region ? `${one.region[0]} (bp${one.minus ? ", minus strand" : ""})` : "position (bp)";
-  return { letters: one.letters, delta, heights, alphabet, rule, metric, place, limits: limitsOf(heights, delta), colours: coloursOf(theme), coordinate: (i) => coordinateOf(one, i) };
+  return { letters: one.letters, delta, heights, alphabet, rule, metric, place, signed: facts.signed, limits: limitsOf(heights, delta), colours: coloursOf(theme), coordinate: (i) => coordinateOf(one, i) };
 }
 
 function ready(canvas) { // a surface of the canvas's size on the page, at the screen's resolution
@@ -53,7 +55,7 @@ function draw() {
   $("figure").dataset.lo = lo; $("figure").dataset.hi = hi;
   const second = ends[1].split(":").pop();
   $("range").textContent = `${ends[0]} to ${second} · ${whole(to - from)} of ${whole(facts.positions)} bp`;
-  $("figure").setAttribute("aria-label", `Logo above heatmap of ${state.one.title}, target ${facts.targets[state.target]}, ${ends[0]} to ${second}`);
+  $("figure").setAttribute("aria-label", `Logo above heatmap of ${[state.one.title, targetName(state.target) && `target ${targetName(state.target)}`, `${ends[0]} to ${second}`].filter(Boolean).join(", ")}`);
   $("in").disabled = hi - lo <= SMALLEST; $("out").disabled = $("whole").disabled = hi - lo >= facts.positions;
   placeCursor();
 }
@@ -111,7 +113,7 @@ function fillTip(i, row) {
   const rows = [...alphabet].map((to, k) => {
     const letter = element("span", { class: "letter" }, to), value = map.delta[i * size + k];
     letter.style.color = map.colours[to] || "inherit";
-    const cell = to === from ? element("td", { class: "number" }, "reference") : element("td", { class: `number ${value > 0 ? "up" : value < 0 ? "down" : ""}` }, signed(value));
+    const cell = to === from ? element("td", { class: "number" }, "reference") : element("td", { class: `number ${direction(value)}` }, signed(value));
     const line = element("tr", { "data-letter": to, class: k === row ? "on" : "" }, element("td", {}, letter), cell);
     if (variants) line.append(element("td", {}, to === from ? "" : variantOf(one, i, to)));
     return line;
@@ -184,9 +186,9 @@ function fillTop() {
   $("top").tBodies[0].replaceChildren(...best.map(([, value, i, k]) => {
     const go = element("button", { type: "button", "data-position": i, "data-letter": k }, pointAt(one, i));
     return element("tr", {}, element("td", {}, go), element("td", {}, `${one.letters[i]} → ${alphabet[k]}`), element("td", { class: "optional" }, variantOf(one, i, alphabet[k])),
-      element("td", { class: `number ${value > 0 ? "up" : "down"}` }, signed(value)));
+      element("td", { class: `number ${direction(value)}` }, signed(value)));
   }));
-  $("vcf-heading").textContent = one.region ? "Variant, as VCF" : "";
+  $("vcf-heading").textContent = one.region ? "Variant, 1-based as in VCF" : "";
 }
 
 function pairs(target, entries) {
@@ -196,10 +198,10 @@ function pairs(target, entries) {
 function fillDetails() {
   const { one, target, rule } = state, factor = factorOf(rule), none = [...one.letters].filter((c) => c === "N").length;
   pairs($("details"), [
-    ["Target", facts.targets[target]],
+    targetName(target) ? ["Target", targetName(target)] : null,
     ["Value of the sequence as it is", number(one.reference[target])],
-    ["Most needed letter", number(one.high[target] * factor)],
-    ["Most harmful letter", number(one.low[target] * factor)],
+    [facts.signed ? "Most needed letter" : "Most important letter", number(one.high[target] * factor)],
+    facts.signed ? ["Most harmful letter", number(one.low[target] * factor)] : null,
     ["Largest difference", number(one.reach[target])],
     ["Mutated positions", `${whole(facts.start)} to ${whole(facts.start + facts.positions)}`],
     none ? ["Without a letter (N)", whole(none)] : null,
@@ -223,7 +225,7 @@ function save(blob, ending) {
 }
 
 function picture(surface, box) { // always light, with a heading: for a paper
-  const heading = [state.one.title, state.one.name && state.one.place, facts.targets[state.target]].filter(Boolean).join(" · ");
+  const heading = [state.one.title, state.one.name && state.one.place, targetName(state.target)].filter(Boolean).join(" · ");
   drawFigure(surface, box, mapFor(THEMES.light), state.view, THEMES.light);
   surface.text(box.left, 20, heading, { size: 14, fill: THEMES.light.ink, weight: "bold" });
 }
@@ -251,18 +253,6 @@ function setPalette(palette) { state.palette = palette; $("palette").setAttribut
 const otherRule = () => setRule(state.rule === "mean4" ? "mean3" : "mean4");
 const otherPalette = () => setPalette(state.palette === "default" ? "colourblind" : "default");
 const following = (select) => select.options[(select.selectedIndex + 1) % select.options.length].value;
-
-function notes() {
-  const exact = facts.precision === "float32" ? "Differences are stored as 32-bit floating-point numbers, attributions are worked out from them on this page."
-    : "Differences are rounded to 16-bit whole steps of 1 / 32767 of the largest difference of each map: off by at most 0.0015 % of that.";
-  const ordinal = facts.attributes.metric ? ` under the metric ${facts.attributes.metric}` : "";
-  return [
-    `Heatmap: what each substitution does to the prediction, alternative − reference${ordinal}. Red raises it, blue lowers it, what has no colour does not change it; a dot marks the letter that is there. The scale is symmetric about 0.`,
-    "Logo: the importance of the letter that is there. With S the sum of the differences of the others, −S / 4 is mean4 (as tangermeme and basenji), −S / 3 is mean3 (as CREsted and AlphaGenome), written for DNA. Letters that lower the prediction hang upside down; where they would be too narrow, coloured bars stand in.",
-    "Coordinates count from 0, as BED does; variants count from 1 and are on the plus strand, as VCF does. A region on the minus strand is shown as the model reads it, so coordinates run down.",
-    exact,
-  ];
-}
 
 // ---- events
 
@@ -370,16 +360,19 @@ function onKey(e) {
 
 function begin() {
   facts.targets.forEach((name, n) => $("target").append(element("option", { value: n }, name)));
+  $("target").value = state.target;
   $("target-field").hidden = facts.targets.length === 1;
   $("sort").value = "effect";
   const made = [facts.attributes.model, facts.attributes.metric && `metric ${facts.attributes.metric}`].filter((x) => typeof x === "string");
-  $("summary").textContent = [`${whole(facts.total)} sequences`, facts.targets.length > 1 && `${facts.targets.length} targets`, ...made].filter(Boolean).join(" · ");
-  if (sequences.length < facts.total) {
-    $("limited").hidden = false;
-    $("limited").textContent = `Showing ${whole(sequences.length)} of ${whole(facts.total)} sequences: those with the largest attributions.`;
-  }
+  $("summary").textContent = [`${whole(facts.total)} sequences`, facts.asked > 1 && `${whole(facts.asked)} targets`, ...made].filter(Boolean).join(" · ");
+  const part = [];
+  if (sequences.length < facts.total) part.push(`Showing ${whole(sequences.length)} of ${whole(facts.total)} sequences: those with the largest attributions.`);
+  if (facts.targets.length < facts.asked) part.push(`Showing ${whole(facts.targets.length)} of ${whole(facts.asked)} targets: those with the largest attributions. For others: fastism report --max-targets, or write_report(targets=...).`);
+  $("limited").hidden = !part.length;
+  $("limited").replaceChildren(...part.map((words) => element("span", {}, words)));
   const coarse = facts.precision === "int16" ? " Values are rounded to 16 bits." : "";
-  $("caption").textContent = `Red raises the prediction, blue lowers it; a dot marks the letter that is there. Scroll to zoom, drag to move, ? for keys.${coarse}`;
+  const colours = facts.signed ? "Red raises the prediction, blue lowers it" : "The redder, the more the prediction changes, in whichever direction";
+  $("caption").textContent = `${colours}; a dot marks the letter that is there. Scroll to zoom, drag to move, ? for keys.${coarse}`;
   $("notes").replaceChildren(...notes().map((words) => element("p", {}, words)));
   pairs($("attributes"), [["sequences", `${whole(sequences.length)} shown of ${whole(facts.total)}`], ["positions", `${facts.start} to ${facts.start + facts.positions} of ${facts.length}`],
     ["stored as", facts.precision], ...Object.entries(facts.attributes).map(([k, v]) => [k, typeof v === "string" ? v : JSON.stringify(v)])]);

@@ -4,7 +4,7 @@ const GLYPHS = { // letters in a box of 1 x 1, y downwards
   A: "M.38 0H.62L1 1H.78L.7 .76H.3L.22 1H0ZM.36 .58H.64L.5 .17Z",
   C: "M.983 .192A.55 .5 0 1 0 .983 .808L.818 .7A.34 .325 0 1 1 .818 .3Z",
   G: "M.983 .192A.55 .5 0 1 0 1 .787V.45H.56V.62H.8V.72A.34 .325 0 1 1 .818 .3Z",
-  T: "M0 0H1V.18H.61V1H.39V.18H0Z",
+  T: "M0 0H1V.16H.64V1H.36V.16H0Z",
   U: "M0 0H.22V.62A.28 .21 0 0 0 .78 .62V0H1V.62A.5 .38 0 0 1 0 .62Z",
 };
 const OUTLINES = Object.fromEntries(Object.entries(GLYPHS).map(([letter, d]) => [letter, new Path2D(d)]));

@@ -1,5 +1,5 @@
 // The figure: a logo above a heatmap, with axes. A `map` holds what is drawn of one sequence and one target:
-// letters, delta (P x A), heights (P), alphabet, colours, limits {low, high, reach}, coordinate(i), place, metric, rule.
+// letters, delta (P x A), heights (P), alphabet, colours, limits {low, high, reach}, signed, coordinate(i), place, metric, rule.
 
 const MOST_LETTERS = 3; // pixels per position below which bars stand in for letters
 
@@ -130,10 +130,11 @@ function drawColourBar(surface, box, map, theme) {
   const x = box.right + 16, high = box.heatBottom - box.heatTop, parts = 60;
   for (let n = 0; n < parts; n++) {
     const y = box.heatTop + (n / parts) * high;
-    surface.rect(x, y, 9, high / parts + 0.6, colourOf(theme, 1 - (2 * (n + 0.5)) / parts));
+    surface.rect(x, y, 9, high / parts + 0.6, colourOf(theme, 1 - ((map.signed ? 2 : 1) * (n + 0.5)) / parts));
   }
   const reach = map.limits.reach || 1;
-  for (const [value, y] of [[reach, box.heatTop + 8], [0, box.heatTop + high / 2 + 3.7], [-reach, box.heatBottom]]) {
+  const ends = map.signed ? [[0, box.heatTop + high / 2 + 3.7], [-reach, box.heatBottom]] : [[0, box.heatBottom]];
+  for (const [value, y] of [[reach, box.heatTop + 8], ...ends]) {
     surface.text(x + 14, y, number(value, 3), { size: 10.5, fill: theme.soft });
   }
   surface.text(box.width - 8, (box.heatTop + box.heatBottom) / 2, map.metric, { size: 10.5, fill: theme.soft, anchor: "middle", turn: -90 });
@@ -171,5 +172,5 @@ function rounded(value) { // three digits, so that a column of numbers lines up
   return size >= 1e-3 && size < 1e5 ? value.toPrecision(3).replace("-", "−") : number(value, 3);
 }
 
-const signed = (value) => (value > 0 ? "+" : "") + number(value);
+const signed = (value) => (facts.signed && value > 0 ? "+" : "") + number(value);
 const whole = (value) => Math.round(value).toLocaleString("en-US").replace("-", "−");

@@ -15,13 +15,14 @@ from typing import IO
 import numpy as np
 
 from fastism.plot.style import PALETTES
-from fastism.report.data import PRECISIONS, as_json, encoded, entry, ranks
+from fastism.report.data import PRECISIONS, as_json, encoded, entry, has_sign, strengths
 from fastism.result import ISMScores
 from fastism.scores import RULES
 from fastism.writers.files import atomic
 
 SCRIPTS = ("draw.js", "figure.js", "regions.js", "app.js")  # one program, in the order in which it is read
 BATCH = 64
+LARGE, FEW = 20.0, 50  # of a page above so many 10^6 bytes, so many targets are enough
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,21 @@ class ReportSummary:
         shown: How many sequences it shows.
         total: How many the result has.
         size: Bytes of the page.
+        targets: How many targets it shows.
+        asked: How many it was asked to show: all of the result, or those that were named.
     """
 
     path: Path
     shown: int
     total: int
     size: int
+    targets: int = 1
+    asked: int = 1
 
     def __str__(self) -> str:
         part = "" if self.shown == self.total else " with the largest attributions"
-        return f"{self.path}: {self.shown:,} of {self.total:,} sequences{part}, {self.size / 1e6:.1f} MB"
+        few = "" if self.targets == self.asked else f", the {self.targets:,} strongest of {self.asked:,} targets"
+        return f"{self.path}: {self.shown:,} of {self.total:,} sequences{part}{few}, {self.size / 1e6:.1f} MB"
 
 
 def write_report(
@@ -52,6 +58,7 @@ def write_report(
     title: str | None = None,
     targets: Sequence[int | str] | None = None,
     max_sequences: int = 500,
+    max_targets: int | None = None,
     max_megabytes: float = 200.0,
     precision: str = "float32",
     rule: str = "mean4",
@@ -61,7 +68,10 @@ def write_report(
 
     The page needs no network, loads nothing and sends nothing: it can be opened from disk or sent by mail. It has a
     list of the sequences to search and sort, maps to zoom, pan and read with the mouse or the keyboard, and pictures to
-    save. The result is read twice, a batch at a time, so it need not fit into memory.
+    save. It opens on the strongest target. The result is read twice, a batch at a time, so it need not fit into memory.
+
+    Differences without a sign (``attributes["signed"]`` is False, as of `jsd`) are shown as how much the prediction
+    changes: letters upright, colours of one hue.
 
     Args:
         path: the file to write; one that is there is replaced when the new one is complete.
@@ -70,6 +80,9 @@ def write_report(
         targets: the targets to show, by index or name; None for all.
         max_sequences: the most sequences to show. Of more, those with the largest attributions on any of the targets
             are taken, and the page says so.
+        max_targets: the most targets to show. Of more, those with the largest attributions on any of the sequences are
+            taken, and the page says so. None takes all, but 50 where all of the result's would make a page of more than
+            20 MB and no `targets` are given.
         max_megabytes: the largest page to write, in 10^6 bytes.
         precision: how differences are stored, `"float32"`, or `"int16"` for half the size: whole steps of 1 / 32767 of
             a map's largest difference. The page says which.
@@ -97,12 +110,20 @@ def write_report(
         if value not in accepted:
             raise ValueError(f"{name} is {value!r}; {' or '.join(map(repr, accepted))} is accepted.")
     channels = list(range(len(scores.targets))) if targets is None else [scores.target(t) for t in targets]
+    if max_targets is not None and max_targets < 1:
+        raise ValueError(f"max_targets is {max_targets}; 1 or more is accepted, or None for as many as fit.")
     if max_sequences < 1 or not len(scores) or not channels or not scores.positions:
         raise ValueError(
             f"A report of {len(scores)} sequences with {scores.positions} positions, {len(channels)} targets and "
             f"max_sequences={max_sequences} shows nothing; at least one of each is accepted."
         )
-    kept = _largest(ranks(scores, channels, BATCH), max_sequences)
+    strong, asked = strengths(scores, channels, BATCH), len(channels)
+    if max_targets is None:
+        large = targets is None and _megabytes(min(len(scores), max_sequences), scores, asked, precision) > LARGE
+        max_targets = FEW if large else asked
+    chosen = _largest(strong.max(axis=0), max_targets)
+    channels, strong = [channels[n] for n in chosen], strong[:, chosen]
+    kept = _largest(strong.max(axis=1), max_sequences)
     _check_size(len(kept), scores, channels, precision, max_megabytes)
     heading = title if title is not None else _heading(scores)
     facts = {
@@ -112,6 +133,10 @@ def write_report(
         "length": scores.length,
         "positions": scores.positions,
         "targets": [str(scores.targets[channel]) for channel in channels],
+        "asked": asked,
+        "opened": int(strong[kept].max(axis=0).argmax()),
+        "nameless": list(scores.targets) == ["0"],
+        "signed": has_sign(scores),
         "total": len(scores),
         "precision": precision,
         "rule": rule,
@@ -124,7 +149,7 @@ def write_report(
         with open(draft, "w", encoding="utf-8", newline="\n") as page:
             _write(page, scores, channels, kept, facts)
         size = draft.stat().st_size
-    return ReportSummary(path, len(kept), len(scores), size)
+    return ReportSummary(path, len(kept), len(scores), size, len(channels), asked)
 
 
 def _largest(effects: np.ndarray, count: int) -> list[int]:
@@ -133,8 +158,7 @@ def _largest(effects: np.ndarray, count: int) -> list[int]:
 
 
 def _check_size(count: int, scores: ISMScores, channels: Sequence[int], precision: str, most: float) -> None:
-    numbers = count * scores.positions * len(scores.alphabet) * len(channels)
-    needed = numbers * PRECISIONS[precision] * 4 / 3 / 1e6  # base64 writes three bytes as four letters
+    needed = _megabytes(count, scores, len(channels), precision)
     if needed > most:
         fitting = int(count * most / needed)
         ways = [f"max_sequences={fitting}"] * (fitting > 0) + ["precision='int16'"] * (precision == "float32")
@@ -143,6 +167,11 @@ def _check_size(count: int, scores: ISMScores, channels: Sequence[int], precisio
             f"{len(channels)} targets; max_megabytes={most:g} is accepted. Take "
             f"{', '.join([*ways, 'fewer targets'])} or a larger max_megabytes (browsers manage a few hundred)."
         )
+
+
+def _megabytes(count: int, scores: ISMScores, targets: int, precision: str) -> float:
+    numbers = count * scores.positions * len(scores.alphabet) * targets
+    return numbers * PRECISIONS[precision] * 4 / 3 / 1e6  # base64 writes three bytes as four letters
 
 
 def _heading(scores: ISMScores) -> str:

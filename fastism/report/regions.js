@@ -52,6 +52,9 @@ function differencesOf(one, target) {
   return opened.get(key);
 }
 
+// Without a sign a difference is how far the prediction moves: what moves it far is important, in whichever direction.
+const up = facts.signed ? -1 : 1;
+
 // What mean4 gives times this is what the rule gives.
 const factorOf = (rule) => (rule === "mean3" ? alphabet.length / (alphabet.length - 1) : 1);
 
@@ -61,7 +64,7 @@ function heightsOf(one, target, rule) {
     if (one.letters[i] === "N") continue;
     let sum = 0;
     for (let k = 0; k < size; k++) sum += delta[i * size + k];
-    found[i] = Number.isFinite(sum) ? -(sum / size) * factorOf(rule) : 0;
+    found[i] = Number.isFinite(sum) ? up * (sum / size) * factorOf(rule) : 0;
   }
   return found;
 }
@@ -121,4 +124,22 @@ function fillList(list, rows, target, rule) {
       element("span", {}, sparkline(one.small[target]), effect));
   }));
   if (!rows.length) list.append(element("li", { class: "none", role: "presentation" }, "No region fits the search."));
+}
+
+function notes() { // how to read the maps, and where their numbers come from
+  const exact = facts.precision === "float32" ? "Differences are stored as 32-bit floating-point numbers, attributions are worked out from them on this page."
+    : "Differences are rounded to 16-bit whole steps of 1 / 32767 of the largest difference of each map: off by at most 0.0015 % of that.";
+  const ordinal = facts.attributes.metric ? ` under the metric ${facts.attributes.metric}` : "";
+  const maps = facts.signed ? [
+    `Heatmap: what each substitution does to the prediction, alternative − reference${ordinal}. Red raises it, blue lowers it, what has no colour does not change it; a dot marks the letter that is there. The scale is symmetric about 0.`,
+    "Logo: the importance of the letter that is there. With S the sum of the differences of the others, −S / 4 is mean4 (as tangermeme and basenji), −S / 3 is mean3 (as CREsted and AlphaGenome), written for DNA. Letters that lower the prediction hang upside down; where they would be too narrow, coloured bars stand in.",
+  ] : [
+    `Heatmap: how much each substitution changes the prediction${ordinal}, which has no sign: it says how far the prediction moves, not where to. What has no colour does not change it; a dot marks the letter that is there. The scale begins at 0.`,
+    "Logo: the importance of the letter that is there, how much its substitutions change the prediction. With S the sum of their differences, S / 4 is mean4, S / 3 is mean3, written for DNA; where letters would be too narrow, coloured bars stand in.",
+  ];
+  return [
+    ...maps,
+    "Coordinates count from 0, as BED does; variants count from 1 and are on the plus strand, as VCF does. A region on the minus strand is shown as the model reads it, so coordinates run down.",
+    exact,
+  ];
 }
