@@ -4,10 +4,14 @@ const GLYPHS = { // letters in a box of 1 x 1, y downwards
   A: "M.38 0H.62L1 1H.78L.7 .76H.3L.22 1H0ZM.36 .58H.64L.5 .17Z",
   C: "M.983 .192A.55 .5 0 1 0 .983 .808L.818 .7A.34 .325 0 1 1 .818 .3Z",
   G: "M.983 .192A.55 .5 0 1 0 1 .787V.45H.56V.62H.8V.72A.34 .325 0 1 1 .818 .3Z",
-  T: "M0 0H1V.16H.64V1H.36V.16H0Z",
   U: "M0 0H.22V.62A.28 .21 0 0 0 .78 .62V0H1V.62A.5 .38 0 0 1 0 .62Z",
 };
 const OUTLINES = Object.fromEntries(Object.entries(GLYPHS).map(([letter, d]) => [letter, new Path2D(d)]));
+
+function barsOf(w, h) { // a T; of a tall one the upper bar does not grow with it, or it would look like a pin
+  const bar = short(Math.min(0.18, (0.4 * w) / Math.abs(h)));
+  return `M0 0H1V${bar}H.66V1H.34V${bar}H0Z`;
+}
 const FONT = '"Helvetica Neue", Helvetica, Arial, sans-serif';
 const BOLD = `bold 100px ${FONT}`;
 const measuring = document.createElement("canvas").getContext("2d");
@@ -44,7 +48,8 @@ class CanvasSurface {
     const c = this.context;
     c.save();
     c.fillStyle = fill; c.translate(x, y - h); c.scale(w, h);
-    if (OUTLINES[letter]) c.fill(OUTLINES[letter]);
+    if (letter === "T") c.fill(new Path2D(barsOf(w, h)));
+    else if (OUTLINES[letter]) c.fill(OUTLINES[letter]);
     else {
       const size = sizeOf(letter);
       c.scale(1 / size.width, 1 / size.height); c.font = BOLD; c.fillText(letter, size.left, size.up);
@@ -75,7 +80,8 @@ class SvgSurface {
   }
   letter(letter, x, y, w, h, fill) {
     const place = `translate(${short(x)} ${short(y - h)}) scale(${short(w)} ${short(h)})`;
-    if (GLYPHS[letter]) return this.add("path", { d: GLYPHS[letter], transform: place, fill, "data-letter": letter });
+    const d = letter === "T" ? barsOf(w, h) : GLYPHS[letter];
+    if (d) return this.add("path", { d, transform: place, fill, "data-letter": letter });
     const size = sizeOf(letter), fit = `scale(${1 / size.width} ${1 / size.height})`;
     this.add("text", { x: size.left, y: size.up, transform: `${place} ${fit}`, fill, "font-size": 100, "font-weight": "bold", "font-family": FONT }, letter);
   }
