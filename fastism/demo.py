@@ -442,14 +442,15 @@ def _report(result: DemoResult) -> list[str]:
         f"Genome    {result.genome}, with peaks.bed, variants.vcf and genome.sizes beside it",
         "",
         "Go on with it, or with files of your own:",
+        *(["  source .venv/bin/activate"] if Path(".venv/bin/activate").is_file() else []),
         f"  cd {result.genome.parent}",
         "  fastism ism -m model.keras -g genome.fa -r peaks.bed -o peaks.zarr",
         "  fastism report peaks.zarr",
         "  fastism variants -m model.keras -g genome.fa -v variants.vcf -o scores.tsv",
         "",
-        "Or in Python:",
+        "Or, there, in Python:",
         "  from fastism import FastISM, load_model",
-        f"  model = load_model({str(result.model)!r})",
+        f"  model = load_model({result.model.name!r})",
         "  result = FastISM(model).saturate(x)  # x: one-hot sequences, shape (N, L, 4)",
     ]
     return [*lines, *_documentation()]

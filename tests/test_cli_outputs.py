@@ -105,6 +105,17 @@ def test_plot_and_report_do_not_replace_files_unasked(result, tmp_path, command,
     assert ".part" not in said
 
 
+def test_the_report_says_which_targets_it_leaves_out(result, monkeypatch):
+    assert "strongest" not in call("report", result)
+    said = call("report", result, "--max-targets", 2, "--max-sequences", 1, "--overwrite")
+    assert "the 1 strongest of 3 sequences; --max-sequences for more or fewer" in said
+    assert "the 2 strongest of 3 targets; --max-targets for more or fewer" in said
+    monkeypatch.setattr("fastism.report.page.LARGE", 0)
+    monkeypatch.setattr("fastism.report.page.FEW", 1)
+    assert "the 1 strongest of 3 targets" in call("report", result, "--overwrite")
+    assert "targets" not in call("report", result, "--overwrite", "--max-targets", 9)
+
+
 def test_a_picture_of_another_kind_is_refused_and_leaves_nothing(result, tmp_path):
     pytest.importorskip("logomaker")
     assert "'doc' is not supported" in call("plot", result, "-o", tmp_path / "a.doc", code=1)

@@ -135,6 +135,19 @@ def test_the_genome_is_one_to_go_on_with(run, monkeypatch):
     assert effect[within].mean() < -3 * effect[~within].abs().mean()
 
 
+def test_the_closing_lines_fit_together(run, tmp_path, monkeypatch):
+    """The Python lines read the file where `cd` leads; an environment is named only where there is one."""
+    lines = [line.strip() for line in demo._report(run.result)]
+    assert lines.index(f"cd {run.result.genome.parent}") < lines.index("model = load_model('model.keras')")
+    assert (run.result.genome.parent / "model.keras").exists()
+    monkeypatch.chdir(tmp_path)
+    assert "source .venv/bin/activate" not in demo._report(run.result)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "activate").touch()
+    lines = [line.strip() for line in demo._report(run.result)]
+    assert lines.index("source .venv/bin/activate") < lines.index(f"cd {run.result.genome.parent}")
+
+
 def test_the_area_under_the_curve_counts_ties_half():
     labels = np.array([0, 0, 1, 1])
     assert demo._area_under_curve(np.array([1.0, 2.0, 3.0, 4.0]), labels) == 1.0

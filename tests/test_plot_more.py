@@ -303,6 +303,23 @@ def test_distances_stand_upright_in_one_hue(scores):
     assert again.get_ylim() == logo.get_ylim()
 
 
+def test_a_tall_t_is_no_pin():
+    """Its upper bar grows with it only so far, its stem is a third of its width; low ones keep the font's shape."""
+    x = np.eye(4)[[3, 3, 3]]
+    values = (1 - x) * -np.array([10.0, 0.1, -10])[:, None]
+    logo, _ = plot_ism(x, values, start=1_000_000)
+    tall, low, hanging = (patch.get_path().vertices[:-1] for patch in logo.patches)  # without the point that closes
+    for corners, height in ((tall, 10), (low, 0.1), (hanging, -10)):
+        levels = np.unique(corners[:, 1].round(6))
+        assert levels[[0, -1]] == pytest.approx(sorted((0, height)), abs=1e-6)
+        across = np.unique(corners[:, 0].round(6))
+        assert across[2] - across[1] == pytest.approx(0.34 * (across[3] - across[0]), rel=1e-3)
+    narrow = Figure(figsize=(6, 3)).subplots(2, 1)
+    logo, _ = plot_ism(np.eye(4)[[3] * 80], (1 - np.eye(4)[[3] * 80]) * -10, axes=narrow)
+    levels = np.unique(logo.patches[0].get_path().vertices[:, 1].round(9))
+    assert 10 - levels[1] < 1, "less than a tenth of it"
+
+
 def test_the_strongest_stretch_lies_around_the_largest_attribution(scores):
     heights = np.abs(scores.attributions("RAD21")[3].sum(-1))
     start, end = strongest_stretch(scores, 3, "RAD21", width=30)

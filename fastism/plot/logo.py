@@ -140,7 +140,7 @@ def _draw_logo(
     axis: Axes, sequence: np.ndarray, scores: np.ndarray, ruler: Ruler, alphabet: str, colours: Mapping[str, str]
 ) -> None:
     """Letters as tall as their importance, or bars where there are too many letters to read."""
-    letters = is_letter(sequence)
+    letters, glyphs = is_letter(sequence), []
     axis.axhline(0, color=FAINT, linewidth=0.8, zorder=1)
     if not scores.any():
         pass  # logomaker cannot draw letters without height
@@ -148,7 +148,8 @@ def _draw_logo(
         pandas, logomaker = plotting("pandas"), plotting("logomaker")
         table = pandas.DataFrame(np.where(letters, scores[:, None], 0.0), index=ruler.x, columns=list(alphabet))
         scheme = {letter: colours.get(letter, INK) for letter in alphabet}
-        logomaker.Logo(table, ax=axis, color_scheme=scheme, show_spines=False, baseline_width=0, zorder=3)
+        logo = logomaker.Logo(table, ax=axis, color_scheme=scheme, show_spines=False, baseline_width=0, zorder=3)
+        glyphs = [glyph.patch for glyph in logo.glyph_list if glyph.c == "T" and glyph.patch]
     else:
         for column, letter in enumerate(alphabet):
             own = letters[:, column]
@@ -157,6 +158,29 @@ def _draw_logo(
     room = 0.06 * ((top - bottom) or 1.0)
     axis.set_ylim(bottom - room, top + room)
     bare(axis, left=True)
+    wide, tall = size_in_points(axis)
+    _slim(glyphs, 0.4 * wide / len(sequence) / tall * (top - bottom + 2 * room))
+
+
+def _slim(glyphs: Iterable[Any], most: float) -> None:
+    """Give each T a stem as heavy as other letters, and an upper bar that grows so far: a tall one looks like a pin."""
+    for patch in glyphs:
+        path = patch.get_path()
+        corners, drawn = path.vertices, path.codes != path.CLOSEPOLY  # which has a point that means nothing
+        x, y = (_levels(corners[drawn, k]) for k in (0, 1))
+        if len(x) != 4 or len(y) != 3:  # a font with serifs
+            continue
+        wide, outer = x[3] - x[0], y[2] if y[2] > 0 else y[0]
+        for side, level in ((-1, x[1]), (1, x[2])):
+            corners[np.abs(corners[:, 0] - level) < 1e-6 * wide, 0] = (x[0] + x[3]) / 2 + side * 0.17 * wide
+        if abs(outer - y[1]) > most:
+            corners[np.abs(corners[:, 1] - y[1]) < 1e-6 * (y[2] - y[0]), 1] = outer - np.sign(outer) * most
+
+
+def _levels(values: np.ndarray) -> np.ndarray:
+    """What different values there are, up to rounding."""
+    found = np.unique(values)
+    return found[np.diff(found, prepend=-np.inf) > 1e-6 * np.ptp(found)]
 
 
 def _draw_heatmap(
