@@ -223,6 +223,11 @@ def _regions(path: Any, length: int | None, centre: Centre, report: Report | Non
         row += 1
 
 
+def _as_read(region: Region) -> str:
+    """What its row says, by which it is found in the file."""
+    return " ".join(region.fields[:4]) or str(region)
+
+
 def _selected(
     regions: Iterable[Region], genome: Genome, edge: Edge, report: Report | None, strict: bool
 ) -> Iterator[Region]:
@@ -234,18 +239,18 @@ def _selected(
         except UnknownChromosome:
             if strict:
                 raise
-            account.skip("unknown chromosome", region)
+            account.skip("unknown chromosome", _as_read(region))
             continue
         if left + right >= len(region):
             if strict:
                 size = genome.length(region.chrom)
                 raise ValueError(f"The region {region} lies outside its chromosome, which has {size} positions.")
-            account.skip("outside the chromosome", region)
+            account.skip("outside the chromosome", _as_read(region))
         elif left + right and edge == "drop":
-            account.skip("over the chromosome's end", region)
+            account.skip("over the chromosome's end", _as_read(region))
         else:
             if left + right:
-                account.flag("padded with N over the chromosome's end", region)
+                account.flag("padded with N over the chromosome's end", _as_read(region))
             yield region
 
 

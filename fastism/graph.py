@@ -9,6 +9,7 @@ appear. Nothing of the user's model is modified, cloned or renamed.
 from __future__ import annotations
 
 import inspect
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -515,9 +516,10 @@ def _functional(model: Any) -> Functional:
             f"The model is a {type(model).__name__} of Keras 2 ({type(model).__module__}); a Keras 3 model is needed. "
             "FastISM takes it as it is; to read its graph, convert it with fastism.keras2.convert(model).model."
         )
+    hint = f" Load it first: fastism.load_model({str(model)!r})." if isinstance(model, str | os.PathLike) else ""
     raise ModelError(
         f"The model is a {type(model).__name__}; a keras.Model made of inputs and outputs, or a built "
-        "keras.Sequential, is needed."
+        f"keras.Sequential, is needed.{hint}"
     )
 
 

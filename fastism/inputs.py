@@ -150,7 +150,7 @@ def _array(value: Any, graph: Graph, tensor: int, mutated: bool) -> np.ndarray:
     if array.dtype.kind not in "fiub":
         raise TypeError(
             f"{name} has dtype {array.dtype}; numbers are accepted: one-hot or soft encodings (N, length, alphabet). "
-            "Encode letters first, for example np.eye(4)[['ACGT'.index(c) for c in seq]]."
+            "Encode letters first, with fastism.sequences.one_hot(texts)."
         )
     if mutated and array.ndim != 3:
         hint = " For a single sequence pass x[None]." if array.ndim == 2 else ""
@@ -212,7 +212,7 @@ def _to_array(value: Any, name: str) -> np.ndarray:
 
 def _wrong_shape(name: str, got: tuple[int, ...], want: tuple[int | None, ...]) -> None:
     if got[1:] == want[::-1]:
-        why = "the last two axes are swapped: pass x.transpose(0, 2, 1)"
+        why = "its last two axes look swapped, pass x.transpose(0, 2, 1)"
     elif got[2] != want[1]:
         why = f"the alphabet has {got[2]} letters where the model has {want[1]}"
     else:

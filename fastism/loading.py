@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module, util
@@ -84,9 +85,15 @@ def _why(path: Path, error: Exception, unsafe: bool) -> str:
             f"allow it: --unsafe-lambda, or load_model(..., unsafe_lambda=True). Keras says: {short}"
         )
     if "could not locate" in low or "unknown layer" in low or "custom_objects" in low or "registered" in low:
+        needed = sorted(
+            {n.rpartition(">")[2] for n in re.findall(r"'registered_name': '([^']+)'", said)}
+            | set(re.findall(r"Unknown (?:layer|object|function)[^']*'([^']+)'", said))
+        )
+        missing = [n for n in needed if not hasattr(keras.layers, n) and n not in ("Functional", "Sequential")]
+        which = f" ({', '.join(missing)})" if missing else ""
         return (
-            f"{path} holds a layer or function that Keras does not know. Name the code that defines it: --custom "
-            f"module:Name, or load_model(..., custom={{'Name': Name}}). Keras says: {short}"
+            f"{path} holds a layer or function that Keras does not know{which}. Name the code that defines it: "
+            f"--custom module:Name, or load_model(..., custom={{'Name': Name}}). Keras says: {short}"
         )
     return f"{path} cannot be loaded as a Keras model: {type(error).__name__}: {short}"
 

@@ -240,7 +240,8 @@ def _stored(
     done = store.complete if store is not None else 0
     if store is None and os.path.exists(output) and not overwrite:
         raise FileExistsError(
-            f"{output} is there already; go on with it (--resume), replace it (--overwrite), or choose another name."
+            f"{output} is there already; go on with it (resume=True, --resume), replace it (overwrite=True, "
+            "--overwrite), or choose another name."
         )
     with tqdm(total=count, initial=done, unit="sequences", desc="FastISM", disable=not progress) as bar:
         size = 1  # the first says how many targets there are

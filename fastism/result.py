@@ -129,10 +129,27 @@ class ISMScores:
             raise ValueError(f"target is {target!r}; an index below {len(names)} or a name of {shown} is accepted.")
         return target % len(names)
 
+    @property
+    def direction(self) -> int:
+        """-1 where differences are distances, as of jsd (``attributes["signed"]`` is False), else 1.
+
+        A distance is large where the prediction changes, in whichever direction; an attribution, positive where the
+        letter is needed, is then minus that of a difference.
+        """
+        return -1 if self.attributes.get("signed") is False else 1
+
+    def __repr__(self) -> str:
+        n, length, letters = self.sequences.shape
+        stretch = f"positions {self.start}-{self.start + self.positions} of {length}"
+        metric = f", metric {self.attributes['metric']}" if "metric" in self.attributes else ""
+        return f"ISMScores({n} sequences, {stretch}, {letters} letters, {len(self.targets)} targets{metric})"
+
     def attributions(
         self, target: int | str = 0, *, rule: str = "mean4", hypothetical: bool = False, whole: bool = False
     ) -> np.ndarray:
         """Attributions for one target, as :func:`fastism.scores.attribution` defines them.
+
+        For distances such as jsd, which have no sign, they are how much the prediction changes: positive too.
 
         Args:
             target: Index or name.
@@ -143,7 +160,7 @@ class ISMScores:
         Returns:
             (N, P, A), or (N, L, A); zeros at an N.
         """
-        delta = np.asarray(self.differences[..., self.target(target)])
+        delta = self.direction * np.asarray(self.differences[..., self.target(target)])
         found = attribution(self.mutated, delta, rule=rule, hypothetical=hypothetical, mask=self.mask)
         if not whole:
             return found

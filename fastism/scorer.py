@@ -122,6 +122,7 @@ class Scorer:
             "metric": self.metric.name,
             "formula": f"{self.metric.formula} - {neutral:g}" if neutral else self.metric.formula,
             "options": dict(self.metric.options),
+            "signed": self.metric.signed,
             **described(self.models, self._ensemble, self.chosen),
             **more,
         }

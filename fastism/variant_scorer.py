@@ -153,7 +153,8 @@ def score_variants(
 
     Yields:
         Columns of equal length: ``chrom``, ``pos`` (1-based), ``id``, ``ref``, ``alt``, ``ref_match``, ``status``
-        (``"ok"``) and the scores, as the writers in :mod:`fastism.writers` take them.
+        (``"ok"``, or ``"padded"`` where the window runs over an end of the chromosome) and the scores, float32, as the
+        writers in :mod:`fastism.writers` take them.
 
     Raises:
         ValueError: If an argument or the file is not accepted.
@@ -161,7 +162,7 @@ def score_variants(
     with Genome(genome) as opened:
         kept = _kept(scorer, opened, variants, report, side, strict)
         while part := list(islice(kept, batch_size)):
-            rows, before, after = zip(*part, strict=True)
+            rows, before, after, states = zip(*part, strict=True)
             yield {
                 "chrom": [v.chrom for v in rows],
                 "pos": np.array([v.position + 1 for v in rows], dtype=np.int64),
@@ -169,16 +170,16 @@ def score_variants(
                 "ref": [v.ref for v in rows],
                 "alt": [v.alt for v in rows],
                 "ref_match": np.array([v.ref_match for v in rows], dtype=bool),
-                "status": ["ok"] * len(part),
-                **scorer(one_hot(before), one_hot(after)),
+                "status": list(states),
+                **{name: v.astype(np.float32) for name, v in scorer(one_hot(before), one_hot(after)).items()},
             }
 
 
 def _kept(
     scorer: VariantScorer, genome: Genome, path: Any, report: Report, side: Side, strict: bool
-) -> Iterator[tuple[Variant, str, str]]:
-    """Variants that can be scored, each with both windows."""
+) -> Iterator[tuple[Variant, str, str, str]]:
+    """Variants that can be scored, each with both windows and its status."""
     read = read_variants(path, report=report, strict=strict)
     for variant, window in select_variants(read, scorer.length, genome, report=report, side=side, strict=strict):
         reference, alternative, *_ = alleles(variant, window, genome, side=side)
-        yield variant, reference, alternative
+        yield variant, reference, alternative, "padded" if any(genome.overhang(window)) else "ok"

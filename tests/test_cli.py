@@ -175,7 +175,7 @@ def test_variants_are_written_as_the_ending_says(done):
     call(*table, "-o", folder / "t.vcf", "--no-progress")
     with pysam.VariantFile(str(folder / "t.vcf")) as file:
         assert [(r.chrom, r.pos) for r in file] == [("chr1", 61)]
-    assert "is there already" in call(*common, "-o", folder / "v.tsv", code=1)
+    assert "would be replaced" in call(*common, "-o", folder / "v.tsv", code=1)
     assert "ends in" in call(*common, "-o", folder / "v.xlsx", code=2)
 
 
@@ -228,6 +228,39 @@ def test_bad_arguments_are_a_sentence(done, monkeypatch, arguments, message):
     assert message in outcome.output
     assert "Traceback" not in outcome.output
     assert not (folder / "never.zarr").exists()
+
+
+def test_files_of_another_kind_are_told_apart(done):
+    folder, *_ = done
+    (folder / "sites.bed").write_text("##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n")
+    common = ["ism", "-m", folder / "model.keras", "-g", folder / "genome.fa"]
+    said = call(*common, "-r", folder / "sites.bed", "-o", folder / "never.zarr", code=2)
+    assert "holds variants; fastism variants -v takes it" in said
+    assert "does not end in .zarr" in call(*common, "-r", folder / "regions.bed", "-o", folder / "a.zip", code=2)
+    assert not (folder / "a.zip").exists()
+
+
+def test_rows_that_are_left_out_are_shown_as_the_file_has_them(done):
+    assert "(chr9 0 10 nowhere)" in done[3]
+
+
+def test_distances_have_importance_upwards_in_every_file(done):
+    """jsd is never negative, and what changes it most is what matters most."""
+    folder, *_ = done
+    save_model(folder, "two.keras", profile=True)
+    (folder / "z.fa").write_text(">one\n" + "ACGTTGCAAC" * 4 + "\n")
+    call(
+        *("ism", "-m", folder / "two.keras", "-f", folder / "z.fa", "-o", folder / "jsd.zarr", "--head", 0),
+        *("--metric", "jsd", "--no-progress"),
+    )
+    scores = open_scores(folder / "jsd.zarr")
+    assert (scores.differences[:] >= 0).all()
+    found = scores.attributions(0).sum(-1)
+    want = scores.differences[..., 0].mean(-1)
+    np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-6)
+    call("export", folder / "jsd.zarr", "--format", "modisco")
+    written = np.load(folder / "jsd.attr.npz")["arr_0"] * np.load(folder / "jsd.ohe.npz")["arr_0"]
+    np.testing.assert_allclose(written.sum(1), want, rtol=1e-4, atol=1e-6)
 
 
 def test_pseudocounts_and_heads(done):

@@ -47,7 +47,9 @@ def test_files_of_keras(tmp_path, name):
 def test_custom_layers_are_named(tmp_path):
     model = build(Doubled())
     model.save(tmp_path / "custom.keras")
-    with pytest.raises(ModelError, match=r"does not know. Name the code that defines it: --custom module:Name"):
+    with pytest.raises(
+        ModelError, match=r"does not know \(Doubled\). Name the code that defines it: --custom module:Name"
+    ):
         load_model(tmp_path / "custom.keras")
     same(load_model(tmp_path / "custom.keras", custom={"Doubled": Doubled}), model)
 

@@ -84,6 +84,16 @@ def test_several_metrics_strands_and_folds(tmp_path):
     assert (found["jsd:fwd"] > 0).all()
 
 
+def test_a_window_over_the_end_of_a_chromosome_says_so(tmp_path):
+    genome, texts = write_genome(tmp_path)
+    _, model = save_model(tmp_path)
+    text = texts["chr2"]
+    rows = [("chr2", p, text[p - 1], "ACGT"[("ACGT".index(text[p - 1]) + 1) % 4], f"v{p}") for p in (5, 60, 119)]
+    (batch,) = score_variants(scorer(model), genome, table(tmp_path, rows), Report())
+    assert batch["status"] == ["padded", "ok", "padded"]
+    assert batch["subtract:0"].dtype == np.float32
+
+
 def moved_by_hand(x, shift):
     room = np.zeros_like(x)
     for i in range(x.shape[1]):

@@ -58,4 +58,4 @@ def run() -> None:
     from fastism.cli.quiet import keep_quiet
 
     keep_quiet()
-    main()
+    main(prog_name="fastism")

@@ -17,6 +17,7 @@ SETTLE, ENOUGH, PATIENCE = 4, 5.0, 20.0
 @shared.model
 @click.option("--position", type=int, help="Where one base is changed; the worst case of all positions.")
 @click.option("--sequence-length", type=click.IntRange(1), help="For a model that takes any length.")
+@click.option("--head", help="Which output of a model with several, by index or name; all.")
 @click.option("-n", "--sequences", default=1, type=click.IntRange(1), help="How many are to be mapped.  [1]")
 @click.option("-l", "--mutated-length", type=click.IntRange(1), help="Central positions to mutate; all.")
 @click.option("--plot", "picture", type=click.Path(dir_okay=False), help="Draw the plan: .png, .svg or .pdf.")
@@ -38,7 +39,9 @@ def explain(**given: Any) -> None:
 
     (network, *_), (path, *_) = shared.load(given["models"], given["custom"], given["unsafe_lambda"]), given["models"]
     length = input_length(network, given["sequence_length"], 0)
-    ism = FastISM(network, **shared.engine_options(given["batch_size"], given["memory"]))
+    ism = FastISM(
+        network, outputs=shared.head(given["head"]), **shared.engine_options(given["batch_size"], given["memory"])
+    )
     plan = ism.explain(given["position"], length=length)
     click.echo(str(plan))
     first, last = central(network, given["mutated_length"], None, None, given["sequence_length"])
@@ -60,7 +63,8 @@ def explain(**given: Any) -> None:
     click.echo(
         f"\n{path}: {n} x {positions} positions x {alphabet} letters x {numbers} numbers"
         f"\n  result  {shared.size(4.0 * given['sequences'] * positions * alphabet * numbers)} in float32"
-        f"\n  time    about {shared.duration(each * positions * n)} on this machine ({each * 1000:.3g} ms a position)"
+        f"\n  time    about {shared.duration(each * positions * n)} on this machine ({each * 1000:.3g} ms a position), "
+        "and some seconds to compile"
     )
     if given["picture"]:
         ism.plot(given["picture"], given["position"], length=length)

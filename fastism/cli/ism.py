@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import click
@@ -58,8 +59,14 @@ def ism(**given: Any) -> None:
     by_region = genome is not None and regions is not None and fasta is None
     if not by_region and (fasta is None or genome or regions):
         raise click.UsageError("Give either --genome and --regions, or --fasta.")
+    if Path(given["output"]).suffix != ".zarr":
+        raise click.BadParameter(f"{given['output']} does not end in .zarr.", param_hint="--output")
     from fastism.pipeline import NothingLeft, map_fasta, map_regions
     from fastism.scorer import Scorer, central
+    from fastism.vcf import is_vcf
+
+    if by_region and is_vcf(str(regions)):
+        raise click.BadParameter(f"{regions} holds variants; fastism variants -v takes it.", param_hint="--regions")
 
     models = shared.load(given["models"], given["custom"], given["unsafe_lambda"])
     first, last = central(models[0], given["mutated_length"], given["up"], given["down"], given["sequence_length"])

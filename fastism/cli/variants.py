@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from fastism.cli import shared
+from fastism.cli.outputs import check_free
 
 ENDINGS = (".tsv", ".tsv.gz", ".parquet", ".vcf", ".vcf.gz", ".bcf")
 
@@ -45,8 +46,8 @@ def variants(**given: Any) -> None:
     ending = next((e for e in sorted(ENDINGS, key=len, reverse=True) if output.name.lower().endswith(e)), None)
     if ending is None:
         raise click.BadParameter(f"{output.name} is no file that ends in {', '.join(ENDINGS)}.", param_hint="--output")
-    if output.exists() and not given["overwrite"]:
-        raise click.ClickException(f"{output} is there already; replace it (--overwrite), or choose another name.")
+    beside = [Path(f"{output}.json")] if ending.startswith(".tsv") else []
+    check_free([output, *beside], given["overwrite"])
     from tqdm.auto import tqdm
 
     from fastism import writers

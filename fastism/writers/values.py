@@ -92,7 +92,7 @@ def ready(
     letters = has_letter(batch.sequences)  # (n, L)
     sequences = np.where(letters[..., None], batch.sequences, 0).astype(np.int8)
     stretch = slice(batch.start, batch.start + batch.positions)
-    delta = np.asarray(batch.differences[..., target])  # (n, P, A)
+    delta = batch.direction * np.asarray(batch.differences[..., target])  # (n, P, A)
     delta = delta.astype(np.result_type(delta.dtype, np.float32))  # float16 would lose digits in the sum over letters
     mask = np.zeros(letters.shape, bool)
     mask[:, stretch] = letters[:, stretch] & np.isfinite(delta).all(-1)

@@ -17,6 +17,8 @@ from fastism.writers.tables import VARIANT_COLUMNS, Batch, checked
 
 STATUS, SKIPPED, MISMATCH = "FASTISM_STATUS", "FASTISM_SKIPPED", "FASTISM_REF_MISMATCH"
 NOT_SCORED = "not_scored"
+#: Status of what has scores.
+SCORED = ("ok", "padded")
 OURS, PREFIX = "Score of fastism: ", "fastism_"
 MODES = {".vcf": "w", ".gz": "wz", ".bgz": "wz", ".bcf": "wb"}
 
@@ -194,6 +196,7 @@ def _annotate(record: Any, found: Sequence[Mapping[str, Any] | None], fields: Ma
             del record.info[key]
     if any(state != "ok" for state in states):
         record.info[STATUS] = tuple(re.sub(r"[\s,;=]+", "_", state) for state in states)
+    if any(state not in SCORED for state in states):
         record.info[SKIPPED] = True
     if any(row is not None and row["ref_match"] is not None and not row["ref_match"] for row in found):
         record.info[MISMATCH] = True
