@@ -88,7 +88,7 @@ def plot_scores(
         palette=palette,
         limit=limit,
         label=_metric(scores.attributes.get("metric")),
-        signed=scores.attributes.get("signed") is not False,
+        signed=scores.direction > 0,
     )
 
 

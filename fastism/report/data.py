@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from fastism.result import ISMScores
-from fastism.scores import attribution
 
 #: Bytes of a number by name of the precision.
 PRECISIONS = {"float32": 4, "int16": 2}
@@ -28,11 +27,6 @@ def strengths(scores: ISMScores, channels: Sequence[int], batch: int) -> np.ndar
         for n, channel in enumerate(channels):
             found[rows, n] = np.abs(_profile(some, channel)).max(axis=1, initial=0)
     return found
-
-
-def has_sign(scores: ISMScores) -> bool:
-    """Whether a difference says in which direction the prediction moves, and not only how far."""
-    return scores.attributes.get("signed") is not False
 
 
 def encoded(one: ISMScores, channel: int, precision: str) -> tuple[str, float]:
@@ -75,13 +69,8 @@ def as_json(facts: Mapping[str, Any]) -> str:
 
 
 def _profile(some: ISMScores, channel: int) -> np.ndarray:
-    """(N, P) attributions by mean4 of the letters that are there, positive where the metric has no sign.
-
-    0 where a model gave no finite number.
-    """
-    delta = np.asarray(some.differences[..., channel])
-    there = attribution(some.mutated, delta if has_sign(some) else -delta, rule="mean4", mask=some.mask)
-    return np.nan_to_num(there.sum(axis=-1), nan=0.0, posinf=0.0, neginf=0.0)
+    """(N, P) attributions by mean4 of the letters that are there; 0 where a model gave no finite number."""
+    return np.nan_to_num(some.attributions(channel, rule="mean4").sum(axis=-1), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _reach(delta: np.ndarray) -> float:

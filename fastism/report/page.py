@@ -15,7 +15,7 @@ from typing import IO
 import numpy as np
 
 from fastism.plot.style import PALETTES
-from fastism.report.data import PRECISIONS, as_json, encoded, entry, has_sign, strengths
+from fastism.report.data import PRECISIONS, as_json, encoded, entry, strengths
 from fastism.result import ISMScores
 from fastism.scores import RULES
 from fastism.writers.files import atomic
@@ -136,7 +136,7 @@ def write_report(
         "asked": asked,
         "opened": int(strong[kept].max(axis=0).argmax()),
         "nameless": list(scores.targets) == ["0"],
-        "signed": has_sign(scores),
+        "signed": scores.direction > 0,
         "total": len(scores),
         "precision": precision,
         "rule": rule,
