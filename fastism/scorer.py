@@ -149,11 +149,13 @@ class Scorer:
                 none, as ``log2FC`` does of negative predictions.
         """
         reference: Any = 0.0
-        values: Any = 0.0
+        values: Any = None
         for before, after in self._ensemble.members(x, self.start, self._end, progress):
             before, after = only(before), only(after)
-            scores = self._host(before, after) - (self._host.neutral or 0)
-            values = values + scores / len(self)
+            scores = self._host(before, after)
+            scores -= self._host.neutral or 0
+            scores /= len(self)
+            values = scores if values is None else np.add(values, scores, out=values)
             kept = before if before.size * self.positions * after.shape[2] == scores.size else np.zeros(len(before))
             reference = reference + kept.astype(np.float64) / len(self)
         self._check(values)
