@@ -217,7 +217,7 @@ class NaiveISM:
         step = self._rows_per_chunk(arrays, progress)
         whole: list[np.ndarray] = []
         structure: Any = None
-        with tqdm(total=len(edits.sequence), unit="variants", disable=not progress) as bar:
+        with tqdm(total=len(edits.sequence), unit="variants", desc="NaiveISM", disable=not progress) as bar:
             for first in range(0, total, step):
                 rows = np.arange(first, min(first + step, total))
                 structure = self._predict_chunk(
