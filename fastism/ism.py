@@ -420,13 +420,14 @@ class FastISM(Mutate):
                 )
             for i, (reference, result, output) in enumerate(zip(references, results, outputs, strict=True)):
                 reference[first : first + len(output)] = output
-                part = result[first * each : (first + len(output)) * each]
+                part = result[first * each : (first + len(output)) * each].reshape(len(output), each, *result.shape[1:])
                 size = windows[i][1] if windows else None
                 if size is not None:
                     at = windows[i][0][:, None] + np.arange(size)  # (P, W)
-                    part[:] = np.repeat(output[:, at], each // len(at), axis=1).reshape(part.shape)
+                    part = part.reshape(len(output), len(at), -1, *result.shape[1:])
+                    part[:] = output[:, at][:, :, None]
                 else:
-                    part[:] = np.repeat(output, each, axis=0)
+                    part[:] = output[:, None]
             return results
 
         with tqdm(total=len(edits), unit="variants", desc="FastISM", disable=not progress) as bar:
