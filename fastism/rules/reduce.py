@@ -52,9 +52,6 @@ class Rows(Reduce):
     def evaluate(self, *values: Tensor) -> Tensor:
         return self.full(values[0])
 
-    def prepare(self, tap, given: Given) -> dict[str, Tensor]:
-        return {"kernel": self.kernel()}
-
     def place(self, given: Given) -> Local:
         return Local(None, (DELTA,), WHOLE, taps=(given.output,))
 
@@ -65,10 +62,9 @@ class Rows(Reduce):
         first = ops.clip(ops.min(runtime.start(span)), 0, span.length - width)
         unit = int(np.gcd.reduce([*span.start.tolist(), span.width, width, span.length])) or 1
         delta = kernels.place(window.delta, runtime.start(span) - first, width, unit)
-        kernel = at.prepared["kernel"]
+        kernel = self.kernel()  # not prepared: a copy of all rows
         if width < span.length:
-            rows = first + ops.arange(width, dtype="int32")
-            kernel = ops.take(kernel, rows, axis=0)
+            kernel = ops.slice(kernel, (first, 0), (width, kernel.shape[1]))
         change = kernels.matmul(kernels.flat(delta), kernel)  # (V, F)
         reference = runtime.per_group(at.given.output)  # (G, 1, F)
         change = ops.cast(change, reference.dtype)
