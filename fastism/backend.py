@@ -160,17 +160,17 @@ def on_gpu() -> bool:
     return bool(tf.config.get_visible_devices("GPU"))
 
 
-#: Multiply-accumulates from which torch's products on a CPU are worth the detour that `matmul` takes.
-_LARGE_PRODUCT = 1 << 21
+#: Multiply-accumulates and rows from which torch's products on a CPU are worth the detour that `matmul` takes.
+_LARGE_PRODUCT, _MANY_ROWS = 1 << 21, 320
 
 
 def matmul(x: Any, matrix: Any) -> Any:
     """(M, C) times (C, D).
 
     On a CPU torch multiplies float32 matrices with MKL, which on an AMD processor reached half of what oneDNN does;
-    oneDNN is what computes a convolution of one tap.
+    oneDNN is what computes a convolution of one tap. It copies the matrix first, which few rows do not repay.
     """
-    large = x.shape[0] * x.shape[1] * matrix.shape[1] >= _LARGE_PRODUCT
+    large = x.shape[0] >= _MANY_ROWS and x.shape[0] * x.shape[1] * matrix.shape[1] >= _LARGE_PRODUCT
     if name() == "torch" and large and x.device.type == "cpu" and x.dtype == matrix.dtype and not x.requires_grad:
         import torch
 
