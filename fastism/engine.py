@@ -318,7 +318,7 @@ class Engine:
     def _bounds(self, width: int) -> tuple[int, int, int]:
         """How many variants to begin with: within the budget and, on a CPU, the processor's cache. Least and most."""
         plan = self.plan(width)
-        most = max(1, min(int(sizes.CHUNK_SHARE * self.memory) // sizes.variant_bytes(plan), MOST_VARIANTS))
+        most = min(sizes.most_variants(plan, self.memory), MOST_VARIANTS)
         start = most
         if not backend.on_gpu():
             # op by op, small chunks lose more in calls than they gain in cache; JAX asks for all its memory at once

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from fastism import backend
+from fastism import backend, sizes
 from fastism.engine import Engine
 from fastism.graph import Graph, chosen, located, settled
 from fastism.inside import extended, frozen, opened, read, weights_hash
@@ -48,11 +48,12 @@ class Prepared:
 
     Attributes:
         engine: Runs its plans.
+        width: Positions in an edit.
         made_for: The fingerprint of the layers when it was made.
     """
 
-    def __init__(self, engine: Engine):
-        self.engine = engine
+    def __init__(self, engine: Engine, width: int):
+        self.engine, self.width = engine, width
         self._constant = frozen(self.graph)
         self.made_for = self.fingerprint()
 
@@ -63,8 +64,9 @@ class Prepared:
 
     @cached_property
     def checking(self) -> Engine:
-        """An engine for a handful of edits."""
-        return Engine(self.engine.program, batch_size=10, jit=backend.name() == "jax")
+        """An engine for a handful of edits, in a part of the memory: run op by op, more tensors live at a time."""
+        most = sizes.most_variants(self.engine.plan(self.width), self.engine.memory // 4)
+        return Engine(self.engine.program, batch_size=min(10, most), jit=backend.name() == "jax")
 
     def fingerprint(self) -> tuple[Any, ...]:
         """What decides how the layers compute, and the values of weights that became constants."""
@@ -117,4 +119,4 @@ def _made(graph: Graph, request: Request) -> Prepared:
         return make_plan(write_program(opened_graph, request.mutated, request.stop, closed), request.width)
 
     options = {"batch_size": request.batch_size, "jit": request.jit, "memory": request.memory}
-    return Prepared(Engine(opened(graph, plan).program, **options))
+    return Prepared(Engine(opened(graph, plan).program, **options), request.width)

@@ -73,6 +73,11 @@ def whole_bytes(program: Program) -> int:
     return 3 * item * max(math.prod(shape) for shape in program.shapes.values()) or 1
 
 
+def most_variants(plan: Plan, memory: int) -> int:
+    """Variants whose tensors fit into a chunk's share of a budget of ``memory`` bytes."""
+    return max(1, int(CHUNK_SHARE * memory) // variant_bytes(plan))
+
+
 def variant_bytes(plan: Plan) -> int:
     """Bytes that a mutant takes in the step of a chunk that takes most."""
     return max((_step_bytes(plan, s) for s in plan.steps), default=0) or 1

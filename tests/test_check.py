@@ -15,7 +15,7 @@ from keras import ops
 from oracle import predict, saturated
 
 from fastism import FastISM, MismatchError, ModelError
-from fastism.check import self_check
+from fastism.check import in_pairs, predictor, self_check
 from fastism.rules import RULES, Rule
 from fastism.rules.conv import Convolve
 from fastism.rules.pointwise import Affine
@@ -326,3 +326,50 @@ def test_an_output_whose_first_axis_is_another_is_found():
     ism = FastISM(keras.Model(x, ops.sum(x, axis=0)), jit=JIT)
     with pytest.raises(ModelError, match=r"has shape \(9, 4\) for 2 sequences; every output needs one row"):
         ism(np.eye(4)[np.zeros((2, 9), int)])
+
+
+def test_the_model_is_asked_about_two_sequences_at_most():
+    """A long model's activations of all mutants at once would not fit into the budget."""
+    rows = []
+
+    class Watched(L.Layer):
+        def call(self, x):
+            rows.append(x.shape[0])
+            return x
+
+    x = keras.Input((37, 4))
+    model = randomize(keras.Model(x, L.Dense(2)(L.Flatten()(Watched()(L.Conv1D(3, 5)(x))))))
+    ism = FastISM(model, early_stop_layers=["watched"], test_correctness=False)
+    rows.clear()
+    ask = predictor(model, ism._graph)
+    found = in_pairs(ask, [np.eye(4, dtype="float32")[np.random.default_rng(0).integers(0, 4, (5, 37))]])
+    assert found[0].shape == (5, 2)
+    assert set(rows) <= {2, None}
+
+
+@pytest.mark.parametrize(("memory", "variants"), [("4GB", 10), ("1MB", 3)])
+def test_the_check_keeps_to_the_budget(memory, variants):
+    x = keras.Input((300, 4))
+    y = L.Conv1D(64, 9, padding="same", activation="relu")(x)
+    y = L.Conv1D(64, 21, padding="same", activation="relu")(y)
+    ism = FastISM(randomize(keras.Model(x, L.GlobalMaxPooling1D()(y))), memory=memory, test_correctness=False)
+    (prepared,) = ism._prepared.values()
+    assert prepared.checking.batch_size <= variants
+    assert (prepared.checking.batch_size == 10) == (memory == "4GB")
+
+
+def test_random_numbers_that_go_on_are_found_out():
+    """Also where the state of the random numbers is an argument of what is compiled."""
+
+    class Noisy(L.Layer):
+        def __init__(self):
+            super().__init__(name="noisy")
+            self.seeds = keras.random.SeedGenerator(1)
+
+        def call(self, x):
+            return x + keras.random.normal((1, *x.shape[1:]), seed=self.seeds)
+
+    x = keras.Input((37, 4))
+    model = randomize(keras.Model(x, L.Dense(2)(L.Flatten()(Noisy()(L.Conv1D(3, 5)(x))))))
+    with pytest.raises(ModelError, match="each time it is called"):
+        FastISM(model, early_stop_layers=["noisy"])
