@@ -56,7 +56,8 @@ def write_hdf5(
 
     Returns:
         The path. The letters of DNA are in the order ACGT, whatever the model's order. The root's attributes say what
-        was done, one by one and all together as JSON in ``metadata``.
+        was done, one by one and all together as JSON in ``metadata``: the metric's ``formula``, the rule's
+        ``attribution_formula``, the ``sign`` of a difference d, and so on.
 
     Raises:
         ValueError: If an argument is unknown, or a value does not fit ``dtype``.
