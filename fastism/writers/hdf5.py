@@ -13,7 +13,17 @@ import numpy as np
 from fastism.result import ISMScores
 from fastism.writers.bed import regions_path, stage_regions
 from fastism.writers.files import as_json, atomic, library
-from fastism.writers.values import acgt, check, fit, metadata, mutated_positions, placed, ready
+from fastism.writers.values import (
+    about_attributions,
+    acgt,
+    base_order,
+    check,
+    fit,
+    metadata,
+    mutated_positions,
+    placed,
+    ready,
+)
 
 Layout = Literal["bpnet", "chrombpnet", "both", "bpreveal"]
 LAYOUTS: tuple[str, ...] = get_args(Layout)
@@ -72,13 +82,12 @@ def write_hdf5(
     index = scores.target(target)
     if layout not in LAYOUTS:
         raise ValueError(f"layout is {layout!r}; {', '.join(map(repr, LAYOUTS))} are accepted.")
-    about = metadata(
+    about = about_attributions(
         scores,
-        target=scores.targets[index],
-        target_index=index,
-        rule=rule,
+        index,
+        rule,
         orientation=orientation,
-        base_order="".join(scores.alphabet[i] for i in acgt(scores.alphabet)),
+        base_order=base_order(scores.alphabet),
         axes="hyp_scores, input_seqs (sequence, position, base); raw, shap, projected_shap (sequence, base, position)",
         stored=dtype,
     )
@@ -141,8 +150,7 @@ def write_basenji(
     _check_stats(several, dtype, batch_size)
     one = next(iter(several.values()))
     about = {
-        name: metadata(s, base_order="".join(s.alphabet[i] for i in acgt(s.alphabet)), stat=name, stored=dtype)
-        for name, s in several.items()
+        name: metadata(s, base_order=base_order(s.alphabet), stat=name, stored=dtype) for name, s in several.items()
     }
     with ExitStack() as stack:
         file = stack.enter_context(_create(stack.enter_context(atomic(path)), compression))

@@ -123,6 +123,16 @@ def acgt(alphabet: str) -> list[int]:
     return [letters.index(letter) for letter in wanted]
 
 
+def base_order(alphabet: str) -> str:
+    """The letters of an alphabet as :func:`acgt` orders them.
+
+    Example:
+        >>> base_order("ACTG")
+        'ACGT'
+    """
+    return "".join(alphabet[i] for i in acgt(alphabet))
+
+
 def complement(alphabet: str) -> list[int]:
     """For each letter of an alphabet the column of its complement.
 
@@ -236,3 +246,8 @@ def metadata(scores: ISMScores, **more: Any) -> dict[str, Any]:
             **more,
         }
     )
+
+
+def about_attributions(scores: ISMScores, index: int, rule: str, **more: Any) -> dict[str, Any]:
+    """:func:`metadata` of a file of attributions for one target, given by its index."""
+    return metadata(scores, target=scores.targets[index], target_index=index, rule=rule, **more)
