@@ -14,6 +14,7 @@ from fastism.result import ISMScores
 from fastism.writers.bed import regions_path, stage_regions
 from fastism.writers.files import as_json, atomic, library
 from fastism.writers.values import (
+    Ready,
     about_attributions,
     acgt,
     base_order,
@@ -98,24 +99,25 @@ def write_hdf5(
         _describe(file, about)
         chroms: dict[str, int] = {}
         for first, batch in _counted(scores, batch_size):
-            found = ready(batch, index, rule, dtype=dtype, orientation=orientation)
-            if layout != "chrombpnet":
-                sheet.write("hyp_scores", first, found.hypothetical)
-                sheet.write("input_seqs", first, found.sequences.astype(np.uint8 if layout == "bpreveal" else np.int8))
-            sheet.write("input_predictions", first, found.reference)
-            if layout in ("chrombpnet", "both"):
-                for name, values in (
-                    ("raw", found.sequences),
-                    ("shap", found.hypothetical),
-                    ("projected_shap", found.projected),
-                ):
-                    sheet.write(f"{name}/seq", first, values.transpose(0, 2, 1))
-            sheet.write("mask", first, found.mask)
-            for name, column in _coordinates(batch, chroms if layout == "bpreveal" else None).items():
-                sheet.write(name, first, column)
+            columns = _attributions(ready(batch, index, rule, dtype=dtype, orientation=orientation), layout)
+            columns |= _coordinates(batch, chroms if layout == "bpreveal" else None)
+            for name, values in columns.items():
+                sheet.write(name, first, values)
         if layout == "bpreveal" and scores.regions is not None:
             file.create_dataset("chrom_names", data=list(chroms), dtype=library("h5py", "HDF5").string_dtype())
     return Path(path)
+
+
+def _attributions(found: Ready, layout: str) -> dict[str, Any]:
+    """Columns of what was computed, under the names and with the axes of a layout."""
+    columns: dict[str, Any] = {"input_predictions": found.reference, "mask": found.mask}
+    if layout != "chrombpnet":
+        columns["hyp_scores"] = found.hypothetical
+        columns["input_seqs"] = found.sequences.astype(np.uint8 if layout == "bpreveal" else np.int8)
+    if layout in ("chrombpnet", "both"):
+        parts = {"raw": found.sequences, "shap": found.hypothetical, "projected_shap": found.projected}
+        columns |= {f"{name}/seq": values.transpose(0, 2, 1) for name, values in parts.items()}
+    return columns
 
 
 def write_basenji(
