@@ -1,4 +1,4 @@
-"""Regions from BED and narrowPeak files, fitted to a model's length, sorted out, and written back: row by row."""
+"""Regions from BED and narrowPeak files, fitted to a model's length and sorted out, row by row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TextIO, get_args
@@ -138,39 +138,6 @@ def select(
     return _selected(regions, genome, edge, report, strict or report is None)
 
 
-def write_regions(path: str | os.PathLike[str], regions: Iterable[Region], *, windows: bool = False) -> int:
-    """Write the rows of regions, for instance of those that were kept, so that row i is that of sequence i.
-
-    A region that was read is written with the columns of its row as they were read, so that a narrowPeak file stays
-    one, with its coordinates and summits; a region made otherwise as six columns: chromosome, start, end, name, ``.``,
-    strand. The file appears when it is complete.
-
-    Args:
-        path: The file; compressed with gzip if its name ends in ``.gz``.
-        regions: The regions, which are taken one by one.
-        windows: Write six columns for all, with the start and end of the regions as they are now. (A window over a
-            chromosome's end keeps its start below 0, which :func:`read_regions` reads and other tools may refuse.)
-
-    Returns:
-        How many rows were written.
-    """
-    path, count = Path(path), 0
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        opener: Any = gzip.open if path.suffix == ".gz" else open
-        with opener(draft, "wt", encoding="utf-8", newline="\n") as file:
-            for region in regions:
-                columns = region.fields if region.fields and not windows else _columns(region)
-                file.write("\t".join(columns) + "\n")
-                count += 1
-        os.replace(draft, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(draft)
-        raise
-    return count
-
-
 def lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
     """The lines of a text file, plain or compressed with gzip or bgzip, each with its number from 1.
 
@@ -288,10 +255,6 @@ def _summit(region: Region) -> int | None:
         return None
     summit, start, end = int(fields[9]), int(fields[1]), int(fields[2])
     return summit + start - region.start if 0 <= summit < max(1, end - start) else None
-
-
-def _columns(region: Region) -> tuple[str, ...]:
-    return (region.chrom, str(region.start), str(region.end), region.name or ".", ".", region.strand)
 
 
 def _is_comment(line: str, columns: list[str]) -> bool:

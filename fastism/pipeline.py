@@ -6,8 +6,9 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -34,36 +35,10 @@ class NothingLeft(ValueError):
         self.report = report
 
 
-class Batch(NamedTuple):
-    """Sequences that are scored at once.
-
-    Attributes:
-        x: (n, L, 4) one-hot.
-        regions: Where they come from, or None.
-        names: A name for each.
-    """
-
-    x: np.ndarray
-    regions: Sequence[Region] | None
-    names: Sequence[str]
-
-
-class Rows:
-    """Counts what is to be scored, and tells it from other rows, so that a run goes on with its own only."""
-
-    def __init__(self) -> None:
-        self.count, self._seen = 0, hashlib.sha256()
-
-    def add(self, *parts: str) -> None:
-        """One row, by what sets it apart."""
-        self.count += 1
-        for part in parts:
-            self._seen.update(part.encode("utf-8", "surrogateescape") + b"\0")
-
-    @property
-    def digest(self) -> str:
-        """Half of a SHA-256 of all rows in order."""
-        return self._seen.hexdigest()[:32]
+# A row to score, behind a text that sets it apart from all others.
+_Keyed = tuple[str, Any]
+# What a scorer takes: (n, L, A) one-hot sequences, the regions that they come from or None, and a name for each.
+_Encoded = tuple[np.ndarray, Sequence[Region] | None, Sequence[str]]
 
 
 def _check_regular(path: str | os.PathLike[str]) -> None:
@@ -122,34 +97,24 @@ def map_regions(
         raise ValueError(f"The model's letters are {scorer.alphabet}; a genome is read as ACGT.")
     with Genome(genome) as opened:
 
-        def kept(report: Report) -> Iterator[Region]:
+        def kept(report: Report) -> Iterator[_Keyed]:
             read = read_regions(regions, scorer.length, centre=centre, report=report, strict=strict)
-            return select(read, opened, edge=edge, report=report, strict=strict)
+            for region in select(read, opened, edge=edge, report=report, strict=strict):
+                yield f"{region}\0{region.name}", region
 
-        report, rows = Report("regions"), Rows()
-        for region in kept(report):
-            rows.add(str(region), region.name)
-        if not rows.count:
-            raise NothingLeft(report)
-
-        def batches(skip: int, size: int) -> Iterator[Batch]:
-            left = islice(kept(Report("regions")), skip, None)
-            while part := list(islice(left, size)):
-                x = opened.one_hot(part, unknown=unknown)
-                yield Batch(x, part, [r.name or str(r) for r in part])
+        def encode(part: list[Region]) -> _Encoded:
+            return opened.one_hot(part, unknown=unknown), part, [r.name or str(r) for r in part]
 
         made = {
             "genome": os.path.basename(genome),
             "genome_bytes": os.path.getsize(genome),
             "regions": os.path.basename(regions),
-            "rows": rows.digest,
             "edge": edge,
             "centre": centre,
             "unknown": unknown,
+            **(attributes or {}),
         }
-        made |= attributes or {}
-        scores = _stored(scorer, batches, rows.count, output, made, unknown != 0, resume, overwrite, progress)
-    return scores, report
+        return _mapped(scorer, "regions", kept, encode, output, made, unknown != 0, resume, overwrite, progress)
 
 
 def map_fasta(
@@ -179,54 +144,60 @@ def map_fasta(
         ValueError: If an argument or the file is not accepted.
     """
     _check_regular(fasta)
+    hot = partial(one_hot, alphabet=scorer.alphabet, unknown=unknown)
+    hot("")  # a value of `unknown` that is not accepted must not pass for a fault of the sequences below
 
-    def kept(report: Report) -> Iterator[tuple[str, str]]:
+    def kept(report: Report) -> Iterator[_Keyed]:
         for name, text in read_fasta(fasta):
             report.rows += 1
             if len(text) == scorer.length:
                 try:
-                    one_hot(text, alphabet=scorer.alphabet, names=name)
+                    x = hot(text, names=name)
                 except ValueError as error:
                     if strict:
                         raise
                     report.skip("holds what is no letter", name)
                     logger.info("%s", error)
                 else:
-                    yield name, text
+                    yield f"{name}\0{text}", (name, x)
             elif strict:
                 raise ValueError(f"Sequence {name!r} of {fasta} has {len(text)} bp; {scorer.length} are accepted.")
             else:
                 report.skip(f"not {scorer.length} bp long", f"{name}: {len(text)} bp")
 
-    def batches(skip: int, size: int) -> Iterator[Batch]:
-        rows = islice(kept(Report("sequences")), skip, None)
-        while part := list(islice(rows, size)):
-            x = one_hot([t for _, t in part], alphabet=scorer.alphabet, unknown=unknown)
-            yield Batch(x, None, [n for n, _ in part])
+    def encode(part: list[tuple[str, np.ndarray]]) -> _Encoded:
+        return np.stack([x for _, x in part]), None, [name for name, _ in part]
 
-    report, rows = Report("sequences"), Rows()
-    for name, text in kept(report):
-        rows.add(name, text)
-    if not rows.count:
-        raise NothingLeft(report)
-    made = {"fasta": os.path.basename(fasta), "rows": rows.digest, "unknown": unknown, **(attributes or {})}
-    scores = _stored(scorer, batches, rows.count, output, made, unknown != 0, resume, overwrite, progress)
-    return scores, report
+    made = {"fasta": os.path.basename(fasta), "unknown": unknown, **(attributes or {})}
+    return _mapped(scorer, "sequences", kept, encode, output, made, unknown != 0, resume, overwrite, progress)
 
 
-def _stored(
+def _mapped(
     scorer: Scorer,
-    batches: Callable[[int, int], Iterable[Batch]],
-    count: int,
+    noun: str,
+    kept: Callable[[Report], Iterator[_Keyed]],
+    encode: Callable[[list[Any]], _Encoded],
     output: str | os.PathLike[str],
     attributes: dict[str, Any],
     soft: bool,
     resume: bool,
     overwrite: bool,
     progress: bool,
-) -> ISMScores:
-    """Score batches into a store, from the beginning or where it stopped."""
-    about = scorer.attributes(**attributes)
+) -> tuple[ISMScores, Report]:
+    """Score rows into a store, from the beginning or where it stopped; they are read once to count and once to score.
+
+    Args:
+        noun: What the rows are, for the report.
+        kept: Reads the rows that can be scored, one by one, and counts in a report those that cannot.
+        encode: Makes sequences of a few of them.
+        attributes: For the store's metadata; ``rows``, which tells these rows from others, is added.
+        soft: Whether an N is stored as shares of letters.
+    """
+    report = Report(noun)
+    count, digest = _counted(kept(report))
+    if not count:
+        raise NothingLeft(report)
+    about = scorer.attributes(**{"rows": digest, **attributes})
     settings = {
         "sequences": count,
         "length": scorer.length,
@@ -236,31 +207,45 @@ def _stored(
         "soft": soft,
         "attributes": about,
     }
-    store = Store.resume(output, **settings) if resume and os.path.exists(output) else None
+    store = _begun(output, settings, resume, overwrite)
     done = store.complete if store is not None else 0
-    if store is None and os.path.exists(output) and not overwrite:
-        raise FileExistsError(
-            f"{output} is there already; go on with it (resume=True, --resume), replace it (overwrite=True, "
-            "--overwrite), or choose another name."
-        )
+    rows = islice((row for _, row in kept(Report(noun))), done, None)
+    size = 1  # the first says how many targets there are
     with tqdm(total=count, initial=done, unit="sequences", desc="FastISM", disable=not progress) as bar:
-        size = 1  # the first says how many targets there are
-        skip = done
-        while skip < count:
-            for batch in batches(skip, size):
-                scores = scorer(batch.x, regions=batch.regions, names=batch.names, attributes=about)
-                if store is None:
-                    store = Store.create(output, **settings, targets=scores.targets, overwrite=overwrite)
-                store.append(scores)
-                bar.update(len(scores))
-                skip += len(scores)
-                if size == 1:
-                    size = max(1, min(MOST_SEQUENCES, BATCH_BYTES // max(1, scores.differences.nbytes)))
-                    break
-            else:
-                break
+        while done < count and (part := list(islice(rows, size))):
+            x, regions, names = encode(part)
+            scores = scorer(x, regions=regions, names=names, attributes=about)
+            if store is None:
+                store = Store.create(output, **settings, targets=scores.targets, overwrite=overwrite)
+            store.append(scores)
+            bar.update(len(part))
+            done += len(part)
+            each = scores.differences.nbytes // len(part)
+            size = max(1, min(MOST_SEQUENCES, BATCH_BYTES // max(1, each)))
     if store is None:
         raise ValueError("No sequence was scored.")
     if not store.finished:
         store.finish()
-    return open_scores(output)
+    return open_scores(output), report
+
+
+def _begun(output: str | os.PathLike[str], settings: dict[str, Any], resume: bool, overwrite: bool) -> Store | None:
+    """The store to go on with, or None where one is to be made."""
+    there = os.path.exists(output)
+    if there and resume:
+        return Store.resume(output, **settings)
+    if there and not overwrite:
+        raise FileExistsError(
+            f"{output} is there already; go on with it (resume=True, --resume), replace it (overwrite=True, "
+            "--overwrite), or choose another name."
+        )
+    return None
+
+
+def _counted(rows: Iterable[_Keyed]) -> tuple[int, str]:
+    """How many rows there are, and half of a SHA-256 of all in order, so that a run goes on with its own rows only."""
+    count, seen = 0, hashlib.sha256()
+    for key, _ in rows:
+        count += 1
+        seen.update(key.encode("utf-8", "surrogateescape") + b"\0")
+    return count, seen.hexdigest()[:32]

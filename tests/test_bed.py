@@ -17,9 +17,10 @@ import pysam
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastism.bed import fit, read_regions, select, write_regions
+from fastism.bed import fit, read_regions, select
 from fastism.genome import Genome, UnknownChromosome
 from fastism.regions import Region, Report
+from fastism.writers import write_regions_bed
 
 PEAK = "chr1\t100\t200\tpeak\t5\t.\t1.5\t-1\t3\t20"  # summit at 120
 
@@ -116,7 +117,7 @@ def test_a_name_that_is_no_utf_8_can_be_stored_and_written(bed, tmp_path):
     stored = open_scores(save_scores(tmp_path / "a.zarr", scores))
     assert stored.regions is not None
     assert (stored.regions[0], stored.names[0]) == (region, "p\ufffd")
-    write_regions(tmp_path / "kept.bed", stored.regions)
+    write_regions_bed(tmp_path / "kept.bed", stored.regions)
     assert (tmp_path / "kept.bed").read_text(encoding="utf-8") == "chr1\t0\t4\tp\ufffd\n"
 
 
@@ -299,32 +300,22 @@ def test_rows_are_written_as_they_were_read(bed, tmp_path, genome):
     path.write_bytes(text.encode("utf-8"))
     kept = select(read_regions(path, 64), genome, report=Report())
     out = tmp_path / "kept.narrowPeak"
-    assert write_regions(out, kept) == 2
+    assert write_regions_bed(out, kept) == out
     assert out.read_bytes().splitlines() == [path.read_bytes().splitlines()[i] for i in (0, 2)]
-    assert not list(tmp_path.glob("*.part"))
-
-
-def test_regions_made_otherwise_and_windows_are_six_columns(tmp_path):
-    path = tmp_path / "x.bed"
-    rows = [Region("chr1", -5, 5, "-"), Region("chr1", 1, 2, name="a", fields=("chr1", "0", "9"))]
-    write_regions(path, rows)
-    assert path.read_text() == "chr1\t-5\t5\t.\t.\t-\nchr1\t0\t9\n"
-    write_regions(path, rows, windows=True)
-    assert path.read_text() == "chr1\t-5\t5\t.\t.\t-\nchr1\t1\t2\ta\t.\t.\n"
-    assert [str(r) for r in read_regions(path)] == [str(r) for r in rows]
+    assert sorted(os.listdir(tmp_path)) == ["kept.narrowPeak", "x.bed"]
 
 
 def test_writing_compresses_by_name_and_leaves_nothing_half_done(tmp_path):
     path = tmp_path / "x.bed.gz"
-    write_regions(path, [Region("chr1", 1, 2)])
-    assert gzip.decompress(path.read_bytes()) == b"chr1\t1\t2\t.\t.\t.\n"
+    write_regions_bed(path, [Region("chr1", 1, 2)])
+    assert gzip.decompress(path.read_bytes()) == b"chr1\t1\t2\t.\t0\t.\n"
 
     def failing():
         yield Region("chr1", 5, 6)
         raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError):
-        write_regions(path, failing())
+        write_regions_bed(path, failing())
     assert [r.start for r in read_regions(path)] == [1], "the file that was there is whole"
     assert os.listdir(tmp_path) == ["x.bed.gz"]
 

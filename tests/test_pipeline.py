@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from genomes import LENGTH, WINDOWS, save_model, window, write_genome, write_regions
 
-from fastism import NaiveISM
+from fastism import NaiveISM, pipeline
 from fastism.metrics import METRICS
 from fastism.pipeline import NothingLeft, map_fasta, map_regions
 from fastism.scorer import Scorer, central
@@ -151,6 +151,74 @@ def test_an_interrupted_store_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert sum(calls[3:]) == 2
     agrees(scores, model, np.stack([window(texts[c], *rest) for c, *rest in WINDOWS]))
     map_regions(first, genome, regions, out, overwrite=True)
+
+
+@pytest.mark.parametrize("source", ["regions", "fasta"])
+def test_every_row_is_read_once_to_count_and_once_to_score_however_small_the_batches(tmp_path, monkeypatch, source):
+    """Nor is a row encoded more often; a run that goes on passes over the rows it has once."""
+    genome, texts = write_genome(tmp_path)
+    _, model = save_model(tmp_path)
+    starts = [0, 40, 160, 200, 240]
+    (tmp_path / "r.bed").write_text("".join(f"chr1\t{a}\t{a + 40}\tr{a}\n" for a in starts))
+    (tmp_path / "x.fa").write_text("".join(f">r{a}\n{texts['chr1'][a : a + 40]}\n" for a in starts))
+    seen = {"read": [], "encoded": [], "scored": []}
+
+    def watch(name, key):
+        real = getattr(pipeline, name)
+
+        def watched(*args, **options):
+            for row in real(*args, **options):
+                seen["read"].append(key(row))
+                yield row
+
+        monkeypatch.setattr(pipeline, name, watched)
+
+    watch("read_regions", lambda region: region.name)
+    watch("read_fasta", lambda row: row[0])
+    hot, real = pipeline.one_hot, Scorer.__call__
+
+    def encoding(text, **options):
+        seen["encoded"] += [text] if text else []
+        return hot(text, **options)
+
+    def scoring(self, x, **options):
+        seen["scored"].append(len(x))
+        if len(seen["scored"]) == 4:
+            raise KeyboardInterrupt
+        return real(self, x, **options)
+
+    monkeypatch.setattr(pipeline, "one_hot", encoding)
+    monkeypatch.setattr(Scorer, "__call__", scoring)
+    monkeypatch.setattr(pipeline, "MOST_SEQUENCES", 1)
+    one, out = scorer(model, end=2), tmp_path / "out.zarr"
+
+    def run(**options):
+        if source == "regions":
+            return map_regions(one, genome, tmp_path / "r.bed", out, **options)[0]
+        return map_fasta(one, tmp_path / "x.fa", out, **options)[0]
+
+    names = [f"r{a}" for a in starts]
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert seen["read"] == names + names[:4]
+    seen["read"].clear()
+    seen["encoded"].clear()
+    scores = run(resume=True)
+    assert seen["read"] == names + names
+    assert len(seen["encoded"]) == (0 if source == "regions" else 2 * len(names))
+    assert seen["scored"] == [1] * 6
+    assert list(scores.names) == names
+    assert (scores.sequences[:] == np.stack([window(texts["chr1"], a, a + 40) for a in starts])).all()
+    seen["read"].clear()
+    run(resume=True)
+    assert seen["read"] == names, "a run that is finished only counts"
+
+
+def test_a_value_at_n_that_cannot_be_is_no_fault_of_the_sequences(tmp_path):
+    _, model = save_model(tmp_path)
+    (tmp_path / "x.fa").write_text(">a\n" + "ACGT" * 10 + "\n")
+    with pytest.raises(ValueError, match="unknown=nan cannot be held"):
+        map_fasta(scorer(model), tmp_path / "x.fa", tmp_path / "out.zarr", unknown=float("nan"))
 
 
 def test_metrics_of_profiles_on_the_device_and_of_pairs_on_the_host(tmp_path):

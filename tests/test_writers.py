@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fastism
+from fastism.metrics import METRICS
 from fastism.regions import Region
 from fastism.result import ISMScores
 from fastism.writers import (
@@ -114,17 +115,33 @@ def test_hdf5_numbers_chromosomes_for_bpreveal(tmp_path):
 
 
 def test_files_say_what_was_done(tmp_path):
-    path = write_hdf5(tmp_path / "a.h5", example(), target=1, rule="mean3")
+    scores = example()
+    scores = replace(scores, attributes={**scores.attributes, "formula": "a - r", "signed": True})
+    path = write_hdf5(tmp_path / "a.h5", scores, target=1, rule="mean3")
     with h5py.File(path) as file:
         about = json.loads(file.attrs["metadata"])
         assert file.attrs["rule"] == "mean3"
         assert file.attrs["model_hash"] == "abc123"
-    assert about["formula"] == "d - S/(A-1), S the sum of d over A letters"
+    assert about["formula"] == "a - r", "the metric's, beside the attribution rule's"
+    assert about["attribution_formula"] == "d - S/(A-1), S the sum of d over A letters"
+    assert about["sign"] == "d = alternative - reference"
     assert about["written_by"] == f"fastism {fastism.__version__}"
     wanted = dict(metric="subtract", target="second", base_order="ACGT", precision="float32", seed=7, start=1, length=7)
     assert {key: about[key] for key in wanted} == wanted
     assert "axes" in about
     assert "0-based" in about["coordinates"]
+
+
+@pytest.mark.parametrize(("rule", "formula", "divide"), [("mean4", "S/A - d", 4), ("mean3", "S/(A-1) - d", 3)])
+def test_files_of_distances_say_that_these_have_no_sign(tmp_path, rule, formula, divide):
+    scores = replace(example(), attributes={"metric": "jsd", "formula": METRICS["jsd"].formula, "signed": False})
+    with h5py.File(write_hdf5(tmp_path / "a.h5", scores, rule=rule)) as file:
+        about, found = json.loads(file.attrs["metadata"]), file["hyp_scores"][0, START]
+    assert about["sign"] == "d has no sign: how far the alternative is from the reference"
+    assert about["formula"] == METRICS["jsd"].formula
+    assert about["attribution_formula"] == f"{formula}, S the sum of d over A letters"
+    d = scores.differences[0, 0, :, 0]
+    np.testing.assert_allclose(found, d.sum() / divide - d, rtol=1e-6)
 
 
 def test_what_is_not_known_is_said_to_be_unknown(tmp_path):

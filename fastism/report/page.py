@@ -6,11 +6,11 @@ import base64
 import hashlib
 import html
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -102,21 +102,10 @@ def write_report(
 
             print(write_report("report.html", scores, targets=["K562"], max_sequences=200))
     """
-    for name, value, accepted in (
-        ("rule", rule, RULES),
-        ("palette", palette, tuple(PALETTES)),
-        ("precision", precision, tuple(PRECISIONS)),
-    ):
-        if value not in accepted:
-            raise ValueError(f"{name} is {value!r}; {' or '.join(map(repr, accepted))} is accepted.")
+    options = {"rule": rule, "palette": palette, "precision": precision}
+    _check_names(options)
     channels = list(range(len(scores.targets))) if targets is None else [scores.target(t) for t in targets]
-    if max_targets is not None and max_targets < 1:
-        raise ValueError(f"max_targets is {max_targets}; 1 or more is accepted, or None for as many as fit.")
-    if max_sequences < 1 or not len(scores) or not channels or not scores.positions:
-        raise ValueError(
-            f"A report of {len(scores)} sequences with {scores.positions} positions, {len(channels)} targets and "
-            f"max_sequences={max_sequences} shows nothing; at least one of each is accepted."
-        )
+    _check_counts(scores, len(channels), max_sequences, max_targets)
     strong, asked = strengths(scores, channels, BATCH), len(channels)
     if max_targets is None:
         large = targets is None and _megabytes(min(len(scores), max_sequences), scores, asked, precision) > LARGE
@@ -125,24 +114,12 @@ def write_report(
     channels, strong = [channels[n] for n in chosen], strong[:, chosen]
     kept = _largest(strong.max(axis=1), max_sequences)
     _check_size(len(kept), scores, channels, precision, max_megabytes)
-    heading = title if title is not None else _heading(scores)
     facts = {
-        "title": heading,
-        "alphabet": scores.alphabet,
-        "start": scores.start,
-        "length": scores.length,
-        "positions": scores.positions,
-        "targets": [str(scores.targets[channel]) for channel in channels],
+        **_facts(scores, channels),
+        **options,
+        "title": title if title is not None else _heading(scores),
         "asked": asked,
         "opened": int(strong[kept].max(axis=0).argmax()),
-        "nameless": list(scores.targets) == ["0"],
-        "signed": scores.direction > 0,
-        "total": len(scores),
-        "precision": precision,
-        "rule": rule,
-        "palette": palette,
-        "palettes": PALETTES,
-        "attributes": dict(scores.attributes),
     }
     path = Path(path)
     with atomic(path) as draft:
@@ -150,6 +127,41 @@ def write_report(
             _write(page, scores, channels, kept, facts)
         size = draft.stat().st_size
     return ReportSummary(path, len(kept), len(scores), size, len(channels), asked)
+
+
+def _check_names(given: Mapping[str, str]) -> None:
+    """Refuse a rule, palette or precision that there is not."""
+    accepted = {"rule": RULES, "palette": PALETTES, "precision": PRECISIONS}
+    for name, value in given.items():
+        if value not in accepted[name]:
+            raise ValueError(f"{name} is {value!r}; {' or '.join(map(repr, accepted[name]))} is accepted.")
+
+
+def _check_counts(scores: ISMScores, targets: int, max_sequences: int, max_targets: int | None) -> None:
+    """Refuse what leaves nothing to show."""
+    if max_targets is not None and max_targets < 1:
+        raise ValueError(f"max_targets is {max_targets}; 1 or more is accepted, or None for as many as fit.")
+    if max_sequences < 1 or not len(scores) or not targets or not scores.positions:
+        raise ValueError(
+            f"A report of {len(scores)} sequences with {scores.positions} positions, {targets} targets and "
+            f"max_sequences={max_sequences} shows nothing; at least one of each is accepted."
+        )
+
+
+def _facts(scores: ISMScores, channels: Sequence[int]) -> dict[str, Any]:
+    """What the page says of the result as a whole, with these of its targets."""
+    return {
+        "alphabet": scores.alphabet,
+        "start": scores.start,
+        "length": scores.length,
+        "positions": scores.positions,
+        "targets": [str(scores.targets[channel]) for channel in channels],
+        "nameless": list(scores.targets) == ["0"],
+        "signed": scores.direction > 0,
+        "total": len(scores),
+        "palettes": PALETTES,
+        "attributes": dict(scores.attributes),
+    }
 
 
 def _largest(effects: np.ndarray, count: int) -> list[int]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from fastism.regions import Region
 from fastism.result import ISMScores
@@ -18,8 +20,8 @@ def write_regions_bed(
     """Write the regions of the scores, one row for each sequence in their order.
 
     Args:
-        path: Name of the file.
-        scores: Scores with regions, or regions.
+        path: Name of the file; one that ends in ``.gz`` is compressed.
+        scores: Scores with regions; or regions, such as :func:`fastism.bed.select` yields, which are taken one by one.
         narrowpeak: Write ten columns of the windows themselves instead of the columns as they were read: the peak is
             the window's centre, so that ``start + peak`` and the length of the model's input give the window.
 
@@ -60,7 +62,8 @@ def regions_path(path: str | os.PathLike[str]) -> Path:
 
 
 def _write(path: Path, regions: Iterable[Region], narrowpeak: bool) -> None:
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
+    opener: Any = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "wt", encoding="utf-8", newline="\n") as file:
         for region in regions:
             file.write("\t".join(_columns(region, narrowpeak)) + "\n")
 

@@ -14,7 +14,7 @@ import numpy as np
 from fastism.regions import Region
 from fastism.result import ISMScores
 from fastism.writers.files import as_json, atomic, library
-from fastism.writers.values import check, fit, metadata, mutated_positions, placed, ready
+from fastism.writers.values import about_attributions, check, fit, mutated_positions, placed, ready
 
 Overlap = Literal["centre", "mean", "max", "first", "error"]
 OVERLAPS: tuple[str, ...] = get_args(Overlap)
@@ -71,14 +71,8 @@ def write_bigwig(
         raise ValueError("The scores have no regions, which a bigWig needs; score regions of a genome, or write HDF5.")
     sizes = chrom_sizes if isinstance(chrom_sizes, Mapping) else read_chrom_sizes(chrom_sizes)
     sweep = _Sweep(scores, index, rule, overlap, sizes)
-    about = metadata(
-        scores,
-        target=scores.targets[index],
-        target_index=index,
-        rule=rule,
-        overlap=overlap,
-        values="projected attributions, on the plus strand's positions",
-    )
+    values = "projected attributions, on the plus strand's positions"
+    about = about_attributions(scores, index, rule, overlap=overlap, values=values)
     with ExitStack() as stack:
         note = stack.enter_context(atomic(f"{os.fspath(path)}.json"))
         note.write_text(as_json(about) + "\n", encoding="utf-8")

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastism.result import ISMScores
 from fastism.writers.files import as_json, library
-from fastism.writers.values import check, complement, metadata, mutated_positions
+from fastism.writers.values import about_attributions, check, complement, metadata, mutated_positions
 
 if TYPE_CHECKING:
     import anndata
@@ -99,7 +99,7 @@ def to_anndata(scores: ISMScores, *, target: int | str = 0, rule: str = "mean4")
         var=variables,
         layers=layers,
         obsm={"reference": np.asarray(scores.reference[:])},
-        uns={"fastism": as_json(metadata(scores, rule=rule, target=scores.targets[index], target_index=index))},
+        uns={"fastism": as_json(about_attributions(scores, index, rule))},
     )
 
 

@@ -13,7 +13,18 @@ import numpy as np
 from fastism.result import ISMScores
 from fastism.writers.bed import regions_path, stage_regions
 from fastism.writers.files import as_json, atomic, library
-from fastism.writers.values import acgt, check, fit, metadata, mutated_positions, placed, ready
+from fastism.writers.values import (
+    Ready,
+    about_attributions,
+    acgt,
+    base_order,
+    check,
+    fit,
+    metadata,
+    mutated_positions,
+    placed,
+    ready,
+)
 
 Layout = Literal["bpnet", "chrombpnet", "both", "bpreveal"]
 LAYOUTS: tuple[str, ...] = get_args(Layout)
@@ -56,7 +67,8 @@ def write_hdf5(
 
     Returns:
         The path. The letters of DNA are in the order ACGT, whatever the model's order. The root's attributes say what
-        was done, one by one and all together as JSON in ``metadata``.
+        was done, one by one and all together as JSON in ``metadata``: the metric's ``formula``, the rule's
+        ``attribution_formula``, the ``sign`` of a difference d, and so on.
 
     Raises:
         ValueError: If an argument is unknown, or a value does not fit ``dtype``.
@@ -71,13 +83,12 @@ def write_hdf5(
     index = scores.target(target)
     if layout not in LAYOUTS:
         raise ValueError(f"layout is {layout!r}; {', '.join(map(repr, LAYOUTS))} are accepted.")
-    about = metadata(
+    about = about_attributions(
         scores,
-        target=scores.targets[index],
-        target_index=index,
-        rule=rule,
+        index,
+        rule,
         orientation=orientation,
-        base_order="".join(scores.alphabet[i] for i in acgt(scores.alphabet)),
+        base_order=base_order(scores.alphabet),
         axes="hyp_scores, input_seqs (sequence, position, base); raw, shap, projected_shap (sequence, base, position)",
         stored=dtype,
     )
@@ -88,24 +99,25 @@ def write_hdf5(
         _describe(file, about)
         chroms: dict[str, int] = {}
         for first, batch in _counted(scores, batch_size):
-            found = ready(batch, index, rule, dtype=dtype, orientation=orientation)
-            if layout != "chrombpnet":
-                sheet.write("hyp_scores", first, found.hypothetical)
-                sheet.write("input_seqs", first, found.sequences.astype(np.uint8 if layout == "bpreveal" else np.int8))
-            sheet.write("input_predictions", first, found.reference)
-            if layout in ("chrombpnet", "both"):
-                for name, values in (
-                    ("raw", found.sequences),
-                    ("shap", found.hypothetical),
-                    ("projected_shap", found.projected),
-                ):
-                    sheet.write(f"{name}/seq", first, values.transpose(0, 2, 1))
-            sheet.write("mask", first, found.mask)
-            for name, column in _coordinates(batch, chroms if layout == "bpreveal" else None).items():
-                sheet.write(name, first, column)
+            columns = _attributions(ready(batch, index, rule, dtype=dtype, orientation=orientation), layout)
+            columns |= _coordinates(batch, chroms if layout == "bpreveal" else None)
+            for name, values in columns.items():
+                sheet.write(name, first, values)
         if layout == "bpreveal" and scores.regions is not None:
             file.create_dataset("chrom_names", data=list(chroms), dtype=library("h5py", "HDF5").string_dtype())
     return Path(path)
+
+
+def _attributions(found: Ready, layout: str) -> dict[str, Any]:
+    """Columns of what was computed, under the names and with the axes of a layout."""
+    columns: dict[str, Any] = {"input_predictions": found.reference, "mask": found.mask}
+    if layout != "chrombpnet":
+        columns["hyp_scores"] = found.hypothetical
+        columns["input_seqs"] = found.sequences.astype(np.uint8 if layout == "bpreveal" else np.int8)
+    if layout in ("chrombpnet", "both"):
+        parts = {"raw": found.sequences, "shap": found.hypothetical, "projected_shap": found.projected}
+        columns |= {f"{name}/seq": values.transpose(0, 2, 1) for name, values in parts.items()}
+    return columns
 
 
 def write_basenji(
@@ -140,8 +152,7 @@ def write_basenji(
     _check_stats(several, dtype, batch_size)
     one = next(iter(several.values()))
     about = {
-        name: metadata(s, base_order="".join(s.alphabet[i] for i in acgt(s.alphabet)), stat=name, stored=dtype)
-        for name, s in several.items()
+        name: metadata(s, base_order=base_order(s.alphabet), stat=name, stored=dtype) for name, s in several.items()
     }
     with ExitStack() as stack:
         file = stack.enter_context(_create(stack.enter_context(atomic(path)), compression))

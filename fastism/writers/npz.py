@@ -16,7 +16,7 @@ import numpy as np
 from fastism.result import ISMScores
 from fastism.writers.bed import stage_regions
 from fastism.writers.files import as_json, atomic
-from fastism.writers.values import acgt, check, metadata, placed, ready
+from fastism.writers.values import about_attributions, base_order, check, placed, ready
 
 
 def write_npz(
@@ -62,13 +62,12 @@ def write_npz(
     if spelling not in endings:
         raise ValueError(f"spelling is {spelling!r}; {' or '.join(map(repr, endings))} is accepted.")
     onehot, attributions = (Path(f"{os.fspath(prefix)}{ending}") for ending in endings[spelling])
-    about = metadata(
+    about = about_attributions(
         scores,
-        target=scores.targets[index],
-        target_index=index,
-        rule=rule,
+        index,
+        rule,
         orientation=orientation,
-        base_order="".join(scores.alphabet[i] for i in acgt(scores.alphabet)),
+        base_order=base_order(scores.alphabet),
         axes="arr_0 (sequence, base, position); mask (sequence, position)",
         stored=dtype,
     )

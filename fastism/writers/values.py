@@ -123,6 +123,16 @@ def acgt(alphabet: str) -> list[int]:
     return [letters.index(letter) for letter in wanted]
 
 
+def base_order(alphabet: str) -> str:
+    """The letters of an alphabet as :func:`acgt` orders them.
+
+    Example:
+        >>> base_order("ACTG")
+        'ACGT'
+    """
+    return "".join(alphabet[i] for i in acgt(alphabet))
+
+
 def complement(alphabet: str) -> list[int]:
     """For each letter of an alphabet the column of its complement.
 
@@ -210,15 +220,17 @@ def metadata(scores: ISMScores, **more: Any) -> dict[str, Any]:
     """What a file says about how its numbers came about, as JSON can hold it.
 
     Args:
-        scores: Their ``attributes`` are taken over.
-        more: What the writer adds, such as ``rule`` and ``axes``.
+        scores: Their ``attributes`` are taken over, such as ``formula``, the metric's.
+        more: What the writer adds, such as ``axes``. A ``rule`` is written out as ``attribution_formula``.
     """
     from fastism import __version__  # here, because the package imports us first
 
     asked = dict.fromkeys(("metric", "model", "model_hash", "fastism", "precision", "seed"))
     shape = {"length": scores.length, "start": scores.start, "positions": scores.positions}
-    rule = more.get("rule")
-    formula = {"mean4": "d - S/A", "mean3": "d - S/(A-1)"}
+    signed = scores.direction > 0
+    sign = "d = alternative - reference" if signed else "d has no sign: how far the alternative is from the reference"
+    sums = {"mean4": "S/A", "mean3": "S/(A-1)"}.get(more.get("rule", ""))
+    rule = f"d - {sums}" if signed else f"{sums} - d"  # of distances, attributions are those of -d
     where = "regions 0-based, half-open; position 0 of a region on the minus strand is at end - 1"
     return plain(
         {
@@ -227,10 +239,15 @@ def metadata(scores: ISMScores, **more: Any) -> dict[str, Any]:
             "targets": list(scores.targets),
             "alphabet": scores.alphabet,
             **shape,
-            "sign": "d = alternative - reference",
-            **({"formula": f"{formula[rule]}, S the sum of d over A letters"} if rule in formula else {}),
+            "sign": sign,
+            **({"attribution_formula": f"{rule}, S the sum of d over A letters"} if sums else {}),
             **({"coordinates": where} if scores.regions is not None else {}),
             **scores.attributes,
             **more,
         }
     )
+
+
+def about_attributions(scores: ISMScores, index: int, rule: str, **more: Any) -> dict[str, Any]:
+    """:func:`metadata` of a file of attributions for one target, given by its index."""
+    return metadata(scores, target=scores.targets[index], target_index=index, rule=rule, **more)
