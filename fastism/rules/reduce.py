@@ -64,7 +64,8 @@ class Rows(Reduce):
         delta = kernels.place(window.delta, runtime.start(span) - first, width, unit)
         kernel = self.kernel()  # not prepared: a copy of all rows
         if width < span.length:
-            kernel = ops.slice(kernel, (first, 0), (width, kernel.shape[1]))
+            rows = first + ops.arange(width, dtype="int32")
+            kernel = ops.take(kernel, rows, axis=0)
         change = kernels.matmul(kernels.flat(delta), kernel)  # (V, F)
         reference = runtime.per_group(at.given.output)  # (G, 1, F)
         change = ops.cast(change, reference.dtype)
