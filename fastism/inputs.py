@@ -274,7 +274,7 @@ def read_length(length: Any) -> int:
         ValueError: If it is missing, or no positive integer.
     """
     if length is None:
-        raise ValueError("The model takes sequences of any length; say for which with length=.")
+        raise ValueError("The model takes sequences of any length; say for which with length= (--sequence-length).")
     try:
         n = operator.index(length)
     except TypeError:
@@ -302,6 +302,22 @@ def read_channels(channels: Any, size: int) -> np.ndarray | None:
     return None if listed == list(range(size)) else np.array(listed)
 
 
+def output_names(graph: Graph, model: Any) -> list[str]:
+    """What outputs are called, in the order in which they are counted; a key of a dict may hold several."""
+    return list(_output_entries(graph)) or _own_output_names(graph, model)
+
+
+def _output_entries(graph: Graph) -> dict[str, Any]:
+    """The entries of a dict of outputs, the number of each output where it stands; none for other structures."""
+    numbered = graph.restore_outputs(range(len(graph.outputs)))
+    return numbered if isinstance(numbered, dict) else {}
+
+
+def _own_output_names(graph: Graph, model: Any) -> list[str]:
+    names = [] if graph.traced else list(getattr(model, "output_names", []))  # those of its own call() have none
+    return names if len(names) == len(graph.outputs) else list(graph.output_names)
+
+
 def read_outputs(outputs: Any, graph: Graph, model: Any) -> tuple[int, ...] | None:
     """Which outputs are wanted, as indices; None for all. A name of several outputs gives all of them.
 
@@ -311,13 +327,8 @@ def read_outputs(outputs: Any, graph: Graph, model: Any) -> tuple[int, ...] | No
     if outputs is None:
         return None
     n = len(graph.outputs)
-    names = [] if graph.traced else list(getattr(model, "output_names", []))  # those of its own call() have none
-    names = names if len(names) == n else list(graph.output_names)
-    entries: Any = graph.output_structure if isinstance(graph.output_structure, dict) else {}
-    if entries:  # the number of each output where it stands; trees may list them in another order than the keys
-        entries = tree.pack_sequence_as(entries, list(range(n)))
-    keys = list(entries)
-    accepted = f"an index from 0 to {n - 1}, a name of {keys or names}, or a list of these is accepted"
+    names, entries = _own_output_names(graph, model), _output_entries(graph)
+    accepted = f"an index from 0 to {n - 1}, a name of {list(entries) or names}, or a list of these is accepted"
     wanted = [outputs] if isinstance(outputs, str) or not isinstance(outputs, list | tuple) else list(outputs)
     found = []
     for one in wanted:

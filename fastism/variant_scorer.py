@@ -14,7 +14,7 @@ from fastism.genome import Genome
 from fastism.ism import FastISM
 from fastism.metrics import METRICS, get_metric
 from fastism.regions import Report
-from fastism.scorer import Chosen, described, input_length, only
+from fastism.scorer import Chosen, described, graph_of, input_length, only
 from fastism.sequences import one_hot
 from fastism.vcf import Side, Variant, alleles, read_variants, select_variants
 
@@ -27,7 +27,8 @@ class VariantScorer:
     Args:
         models: A Keras model, or a list of models (folds).
         stats: Names of metrics in :data:`fastism.metrics.METRICS`, or functions.
-        output: Which output of a model with several: an index or a name.
+        output: Which output of a model with several: an index or a name, as ``outputs=`` of
+            :class:`~fastism.FastISM` counts and names them.
         targets: Which targets of that output, by index; all by default.
         target_names: Names of those targets; their indices by default.
         rc: Average over both strands.
@@ -61,10 +62,11 @@ class VariantScorer:
         self.metrics = [get_metric(stat) for stat in stats]
         if not self.metrics:
             raise ValueError("stats is empty; at least one metric is accepted.")
-        self.chosen = Chosen.read(self.models[0], output, targets, target_names)
+        graph = graph_of(self.models[0])
+        self.chosen = Chosen.read(self.models[0], graph, output, targets, target_names)
         for metric in self.metrics:
             self.chosen.check(metric)
-        self.length = input_length(self.models[0], length, options.get("seq_input_idx", 0))
+        self.length = input_length(graph, length, options.get("seq_input_idx", 0))
         reduce, _ = METRICS["subtract"].on_device(self.chosen.targets)  # only what is scored leaves the device
         made = [FastISM(m, outputs=self.chosen.output, reduce=reduce, **options) for m in self.models]
         self._ensemble = Ensemble(

@@ -128,6 +128,15 @@ def engine_options(batch_size: int | None, memory: str) -> dict[str, Any]:
     return {"batch_size": batch_size or "auto", "memory": memory}
 
 
+def example(ism: Any, length: int) -> tuple[Any, int]:
+    """A random sequence of this length with what else the model takes, as FastISM takes them; and A, its letters."""
+    from fastism.check import random_inputs
+
+    graph = ism._at(ism._graph, length=length).graph
+    arrays = random_inputs(graph, graph.inputs[0], 1, 0)
+    return arrays if len(arrays) > 1 else arrays[0], arrays[0].shape[2]
+
+
 def hashes(models: Sequence[str]) -> dict[str, Any]:
     """Which models, for a file's metadata."""
     from fastism.loading import model_hash
