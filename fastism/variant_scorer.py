@@ -26,11 +26,11 @@ class VariantScorer:
 
     Args:
         models: A Keras model, or a list of models (folds).
-        stats: Names of metrics in :data:`fastism.metrics.METRICS`, or functions.
+        stats: Names of metrics in :data:`fastism.metrics.METRICS`, or functions; of different names.
         output: Which output of a model with several: an index or a name, as ``outputs=`` of
             :class:`~fastism.FastISM` counts and names them.
         targets: Which targets of that output, by index; all by default.
-        target_names: Names of those targets; their indices by default.
+        target_names: Names of those targets, all different; their indices by default.
         rc: Average over both strands.
         shifts: Average over these shifts of the window, in positions.
         strand_pairs: For each chosen target the index of that on the other strand, itself if it has none.
@@ -62,6 +62,10 @@ class VariantScorer:
         self.metrics = [get_metric(stat) for stat in stats]
         if not self.metrics:
             raise ValueError("stats is empty; at least one metric is accepted.")
+        _check_different(
+            [m.name for m in self.metrics], "stats", "leave it out, or dataclasses.replace(metric, name=...)"
+        )
+        _check_different(target_names or (), "target_names", "give each a name of its own")
         graph = graph_of(self.models[0])
         self.chosen = Chosen.read(self.models[0], graph, output, targets, target_names)
         for metric in self.metrics:
@@ -130,6 +134,13 @@ class VariantScorer:
                     if turn:
                         before, after = members.back(before), members.back(after)
                     yield only(before), only(after)
+
+
+def _check_different(names: Sequence[str], what: str, remedy: str) -> None:
+    """Refuse names of which one stands for two: columns of scores go by them."""
+    twice = [name for i, name in enumerate(names) if name in names[:i]]
+    if twice:
+        raise ValueError(f"{what} holds {twice[0]!r} twice; different names are accepted: {remedy}.")
 
 
 def score_variants(
