@@ -94,7 +94,7 @@ class Scorer:
         reduce, self._host = self.metric.on_device(self.chosen.targets)
         made = [FastISM(m, outputs=self.chosen.output, reduce=reduce, **options) for m in self.models]
         self._members = made
-        summed = self._host.name != self.metric.name
+        summed = self._host is not self.metric
         flips = (self.chosen.along if flip_outputs is None else bool(flip_outputs)) and not summed
         self._ensemble = Ensemble(
             made,
