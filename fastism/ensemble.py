@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastism.inputs import as_numbers, read_positions
 from fastism.naive import Saturation
 from fastism.scores import map_outputs, select_target
 
@@ -170,7 +171,7 @@ class Ensemble:
             ValueError: If an argument does not fit.
         """
         length = self.sequence(x).shape[1]
-        first, last = _interval(start, end, length)
+        first, last = read_positions(start, end, length)
         far = [s for s in self.shifts if abs(s) >= length]
         if far:
             raise ValueError(f"shifts holds {far[0]}, which moves sequences of {length} out of sight.")
@@ -281,7 +282,7 @@ class Ensemble:
             if self.seq_input not in held:
                 raise ValueError(f"seq_input is {self.seq_input!r}; x holds {list(held)}, one of which is accepted.")
             part = held[self.seq_input]
-        sequence = _array(part)
+        sequence = as_numbers(part, "x")
         if sequence.ndim != 3:
             raise ValueError(f"The sequences have shape {sequence.shape}; (N, L, A) is accepted.")
         return sequence
@@ -322,14 +323,6 @@ def moved(sequence: np.ndarray, shift: int) -> np.ndarray:
     return moved
 
 
-def _array(x: Any) -> np.ndarray:
-    if isinstance(x, np.ndarray):
-        return x
-    from keras import ops  # a tensor, on any device
-
-    return np.asarray(ops.convert_to_numpy(x)) if hasattr(x, "shape") else np.asarray(x)
-
-
 def _mutagenesis(model: Any, options: Mapping[str, Any]) -> Any:
     """An object with ``saturate``."""
     if hasattr(model, "saturate"):
@@ -365,9 +358,3 @@ def _pairing(indices: Sequence[int], name: str) -> list[int]:
     if sorted(found) != list(range(len(found))) or any(found[j] != i for i, j in enumerate(found)):
         raise ValueError(f"{name} is {found}; each index with its partner's, which leads back to it, is accepted.")
     return found
-
-
-def _interval(start: Any, end: Any, length: int) -> tuple[int, int]:
-    from fastism.inputs import read_positions
-
-    return read_positions(start, end, length)

@@ -13,6 +13,8 @@ from fastism.errors import ModelError
 from fastism.graph import Graph
 from fastism.sequences import one_hot
 
+_ENCODE = "Encode letters first, with fastism.sequences.one_hot(texts)."
+
 
 def check_input_index(graph: Graph, index: Any) -> int:
     """The tensor id of the mutated input.
@@ -146,12 +148,7 @@ def _is_array(value: Any) -> bool:
 def _array(value: Any, graph: Graph, tensor: int, mutated: bool) -> np.ndarray:
     info = graph.tensors[tensor]
     name = f"Input {info.name!r}" if len(graph.inputs) > 1 else "x"
-    array = value if isinstance(value, np.ndarray) else _to_array(value, name)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(
-            f"{name} has dtype {array.dtype}; numbers are accepted: one-hot or soft encodings (N, length, alphabet). "
-            "Encode letters first, with fastism.sequences.one_hot(texts)."
-        )
+    array = as_numbers(value, name)
     if mutated and array.ndim != 3:
         hint = " For a single sequence pass x[None]." if array.ndim == 2 else ""
         raise ValueError(
@@ -196,13 +193,33 @@ def _does_not_fit(name: str, array: np.ndarray, where: np.ndarray, dtype: np.dty
     )
 
 
+def as_numbers(value: Any, name: str) -> np.ndarray:
+    """An array of numbers; of tensors, those of any framework, on any device.
+
+    Args:
+        value: What a user passed.
+        name: What it is called in messages.
+
+    Raises:
+        TypeError: If it is no array, or not of numbers.
+    """
+    array = _to_array(value, name)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(
+            f"{name} has dtype {array.dtype}; numbers are accepted: one-hot or soft encodings (N, length, alphabet). "
+            f"{_ENCODE}"
+        )
+    return array
+
+
 def _to_array(value: Any, name: str) -> np.ndarray:
     if isinstance(value, str | bytes) or value is None:
         raise TypeError(
-            f"{name} is a {type(value).__name__}; an array (N, length, alphabet) of numbers is accepted. Encode "
-            "letters first, for example np.eye(4)[['ACGT'.index(c) for c in seq]][None]."
+            f"{name} is a {type(value).__name__}; an array (N, length, alphabet) of numbers is accepted. {_ENCODE}"
         )
     try:
+        if hasattr(value, "detach"):  # a torch tensor, which other backends do not read from a GPU or with a gradient
+            value = value.detach().cpu()
         if hasattr(value, "shape") and not isinstance(value, np.ndarray):
             return np.asarray(ops.convert_to_numpy(value))
         return np.asarray(value)
