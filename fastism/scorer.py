@@ -180,11 +180,7 @@ class Scorer:
 
     def _check(self, values: np.ndarray) -> None:
         """Refuse scores that are more than a number for each target, or none."""
-        if values.ndim > 4:
-            raise ValueError(
-                f"metric {self.metric.name!r} leaves {values.shape[3:]} numbers for each mutant; choose one that sums "
-                "profiles up, such as logSUM, counts, profile or jsd, or one target."
-            )
+        check_numbers(values.shape[3:], self.metric, "mutant")
         lost = int(np.isnan(values).sum())
         if lost:
             raise ValueError(
@@ -300,6 +296,24 @@ def _one_output(model: Any, graph: Graph, output: int | str | None) -> int:
             f"{count - 1} is one."
         )
     return found[0]
+
+
+def check_numbers(left: tuple[int, ...], metric: Metric, scored: str) -> None:
+    """Refuse what a metric leaves of an output if that is more than a number for each target.
+
+    Args:
+        left: Its shape.
+        metric: The metric.
+        scored: Of what it is, for the message.
+
+    Raises:
+        ValueError: If it is more.
+    """
+    if len(left) > 1:
+        raise ValueError(
+            f"metric {metric.name!r} leaves {left} numbers for each {scored}; choose one that sums profiles up, such "
+            "as logSUM, counts, profile or jsd, or one target."
+        )
 
 
 def only(outputs: Any) -> np.ndarray:

@@ -14,7 +14,7 @@ from fastism.genome import Genome
 from fastism.ism import FastISM
 from fastism.metrics import METRICS, get_metric
 from fastism.regions import Report
-from fastism.scorer import Chosen, described, graph_of, input_length, only
+from fastism.scorer import Chosen, check_numbers, described, graph_of, input_length, only
 from fastism.sequences import one_hot
 from fastism.vcf import Side, Variant, alleles, read_variants, select_variants
 
@@ -107,11 +107,7 @@ class VariantScorer:
         for before, after in self._predicted(np.asarray(reference), np.asarray(alternative)):
             for metric in self.metrics:
                 values = metric(before, after[:, None])[:, 0]
-                if values.ndim > 2:
-                    raise ValueError(
-                        f"metric {metric.name!r} leaves {values.shape[1:]} numbers for each variant; choose one that "
-                        "sums profiles up, such as logSUM, counts, profile or jsd, or one target."
-                    )
+                check_numbers(values.shape[1:], metric, "variant")
                 share = values.reshape(len(values), -1) / len(self._ensemble)
                 totals[metric.name] = totals.get(metric.name, 0.0) + share
         columns: dict[str, np.ndarray] = {}
