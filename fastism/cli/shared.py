@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-#: Exit codes beside 0 and click's 2 for wrong usage.
-FAILED, NOTHING_DONE = 1, 3
+#: Exit code where no row was left, beside 0 and click's own: 1 for errors and 2 for wrong usage.
+NOTHING_DONE = 3
 
 Decorator = Callable[[Any], Any]
 
