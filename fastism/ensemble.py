@@ -78,7 +78,8 @@ class Ensemble:
         flip_outputs: Which outputs run along the sequence, and are turned around where the sequence was: True for all,
             or a list of indices or names of a model's several outputs. An output (O, T) is turned around over O.
         strand_pairs: (T,) for each target, the index of the target on the other strand (itself if it has none); applied
-            to the last axis of each output of that size where the sequence was reverse-complemented.
+            to the last axis of each output of that size where the sequence was reverse-complemented. Outputs of one
+            number for each sequence, (N,), have no targets to exchange.
         complement: For each channel of the input, the channel of its complement, letters first; ``(3, 2, 1, 0)`` for
             ACGT by default.
         seq_input: Which part of ``x`` is the sequence, where ``x`` is a list (index) or dict (key) of several inputs.
@@ -210,18 +211,19 @@ class Ensemble:
 
     def _outputs_back(self, outputs: Any, axis: int) -> Any:
         """Outputs of turned sequences on the input's strand: positions (``axis``) turned back, targets exchanged."""
-        pairs, paired = self.strand_pairs, []
+        pairs = self.strand_pairs
+        sizes: list[int] = []  # numbers of targets, where there are any: one number for each sequence has no strand
 
         def back(array: np.ndarray, flip: bool) -> np.ndarray:
             if flip and axis < array.ndim:
                 array = np.flip(array, axis)
-            if pairs is not None and axis < array.ndim and array.shape[-1] == len(pairs):
-                paired.append(True)
-                array = array[..., pairs]
+            if pairs is not None and axis < array.ndim:
+                sizes.append(array.shape[-1])
+                return array[..., pairs] if array.shape[-1] == len(pairs) else array
             return array
 
         found = map_outputs(back, outputs, self._flips(outputs))
-        if pairs is not None and not paired:
+        if pairs is not None and sizes and len(pairs) not in sizes:
             raise ValueError(f"strand_pairs is for {len(pairs)} targets, but no output of the models has as many.")
         return found
 

@@ -87,6 +87,7 @@ class Scorer:
         graph, index = graph_of(self.models[0]), options.get("seq_input_idx", 0)
         self.chosen = Chosen.read(self.models[0], graph, output, targets, target_names)
         self.chosen.check(self.metric)
+        self.chosen.check_pairs(strand_pairs)
         self.targets: tuple[str, ...] | None = self.chosen.names
         self.length = input_length(graph, length, index)
         self.alphabet = letters(graph, alphabet, index)
@@ -220,6 +221,20 @@ class Chosen(NamedTuple):
             raise ValueError(
                 f"metric {metric.name!r} consumes profiles, (O,) or (O, T) with O positions; the output has shape "
                 f"{self.shape[1:]}. Choose another output, or another metric."
+            )
+
+    def check_pairs(self, pairs: Sequence[int] | None) -> None:
+        """Refuse pairs of targets for another number of targets: a metric may leave none to count.
+
+        Raises:
+            ValueError: If they are.
+        """
+        own = self.shape[-1] if len(self.shape) > 1 else 1
+        count = own if self.targets is None else len(self.targets)
+        if pairs is not None and count is not None and len(pairs) != count:
+            raise ValueError(
+                f"strand_pairs (--strand-pairs) is {list(pairs)}, but {count} target{'s are' * (count != 1) or ' is'} "
+                "scored; the index of one of these is accepted for each, its own where it has no partner."
             )
 
     @classmethod

@@ -70,6 +70,7 @@ class VariantScorer:
         self.chosen = Chosen.read(self.models[0], graph, output, targets, target_names)
         for metric in self.metrics:
             self.chosen.check(metric)
+        self.chosen.check_pairs(strand_pairs)
         self.length = input_length(graph, length, options.get("seq_input_idx", 0))
         reduce, _ = METRICS["subtract"].on_device(self.chosen.targets)  # only what is scored leaves the device
         made = [FastISM(m, outputs=self.chosen.output, reduce=reduce, **options) for m in self.models]

@@ -118,3 +118,33 @@ def test_the_length_is_the_models_own_or_has_to_be_given():
     close(Scorer(model, output="count", length=LENGTH, **OPTIONS)(X).differences, averaged(model, "count"))
     with pytest.raises(ValueError, match="length is 9, but the model takes sequences of 24; leave it out"):
         VariantScorer(heads(), output="count", length=9)
+
+
+def test_pairs_of_strands_are_taken_by_metrics_that_join_the_tracks():
+    model = heads()
+    options = {"output": "profile", "rc": True, "start": 9, "end": 15, **OPTIONS}
+    plain, paired = (Scorer(model, "profile", strand_pairs=p, **options)(X) for p in (None, (1, 0)))
+    assert plain.differences.shape == (2, 6, 4, 1)
+    np.testing.assert_allclose(paired.differences, plain.differences, rtol=1e-4, atol=1e-6)
+    close(paired.differences[..., 0], averaged(model, "profile", "profile", rc=True)[:, 9:15])
+    other = np.roll(X, 1, axis=1)
+    plain, paired = (
+        VariantScorer(model, ["profile"], strand_pairs=p, output=1, rc=True, **OPTIONS)(X, other)
+        for p in (None, (1, 0))
+    )
+    np.testing.assert_allclose(paired["profile"], plain["profile"], rtol=1e-4, atol=1e-6)
+    assert Scorer(model, "logSUM", strand_pairs=(1, 0), **options)(X).differences.shape[-1] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"output": "profile", "strand_pairs": (1, 0, 2)}, r"is \[1, 0, 2\], but 2 targets are scored"),
+        ({"output": "profile", "strand_pairs": (1, 0), "targets": [1]}, r"is \[1, 0\], but 1 target is scored"),
+        ({"output": "count", "strand_pairs": (1, 0)}, r"is \[1, 0\], but 1 target is scored"),
+    ],
+)
+def test_pairs_of_strands_are_for_the_targets_that_are_scored(options, message):
+    for kind in (Scorer, VariantScorer):
+        with pytest.raises(ValueError, match=rf"strand_pairs \(--strand-pairs\) {message}"):
+            kind(heads(), rc=True, **options)
