@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastism.inputs import as_numbers, read_positions
 from fastism.naive import Saturation
 from fastism.scores import map_outputs, select_target
 
@@ -77,7 +78,8 @@ class Ensemble:
         flip_outputs: Which outputs run along the sequence, and are turned around where the sequence was: True for all,
             or a list of indices or names of a model's several outputs. An output (O, T) is turned around over O.
         strand_pairs: (T,) for each target, the index of the target on the other strand (itself if it has none); applied
-            to the last axis of each output of that size where the sequence was reverse-complemented.
+            to the last axis of each output of that size where the sequence was reverse-complemented. Outputs of one
+            number for each sequence, (N,), have no targets to exchange.
         complement: For each channel of the input, the channel of its complement, letters first; ``(3, 2, 1, 0)`` for
             ACGT by default.
         seq_input: Which part of ``x`` is the sequence, where ``x`` is a list (index) or dict (key) of several inputs.
@@ -170,7 +172,7 @@ class Ensemble:
             ValueError: If an argument does not fit.
         """
         length = self.sequence(x).shape[1]
-        first, last = _interval(start, end, length)
+        first, last = read_positions(start, end, length)
         far = [s for s in self.shifts if abs(s) >= length]
         if far:
             raise ValueError(f"shifts holds {far[0]}, which moves sequences of {length} out of sight.")
@@ -209,18 +211,19 @@ class Ensemble:
 
     def _outputs_back(self, outputs: Any, axis: int) -> Any:
         """Outputs of turned sequences on the input's strand: positions (``axis``) turned back, targets exchanged."""
-        pairs, paired = self.strand_pairs, []
+        pairs = self.strand_pairs
+        sizes: list[int] = []  # numbers of targets, where there are any: one number for each sequence has no strand
 
         def back(array: np.ndarray, flip: bool) -> np.ndarray:
             if flip and axis < array.ndim:
                 array = np.flip(array, axis)
-            if pairs is not None and axis < array.ndim and array.shape[-1] == len(pairs):
-                paired.append(True)
-                array = array[..., pairs]
+            if pairs is not None and axis < array.ndim:
+                sizes.append(array.shape[-1])
+                return array[..., pairs] if array.shape[-1] == len(pairs) else array
             return array
 
         found = map_outputs(back, outputs, self._flips(outputs))
-        if pairs is not None and not paired:
+        if pairs is not None and sizes and len(pairs) not in sizes:
             raise ValueError(f"strand_pairs is for {len(pairs)} targets, but no output of the models has as many.")
         return found
 
@@ -281,7 +284,7 @@ class Ensemble:
             if self.seq_input not in held:
                 raise ValueError(f"seq_input is {self.seq_input!r}; x holds {list(held)}, one of which is accepted.")
             part = held[self.seq_input]
-        sequence = _array(part)
+        sequence = as_numbers(part, "x")
         if sequence.ndim != 3:
             raise ValueError(f"The sequences have shape {sequence.shape}; (N, L, A) is accepted.")
         return sequence
@@ -322,14 +325,6 @@ def moved(sequence: np.ndarray, shift: int) -> np.ndarray:
     return moved
 
 
-def _array(x: Any) -> np.ndarray:
-    if isinstance(x, np.ndarray):
-        return x
-    from keras import ops  # a tensor, on any device
-
-    return np.asarray(ops.convert_to_numpy(x)) if hasattr(x, "shape") else np.asarray(x)
-
-
 def _mutagenesis(model: Any, options: Mapping[str, Any]) -> Any:
     """An object with ``saturate``."""
     if hasattr(model, "saturate"):
@@ -365,9 +360,3 @@ def _pairing(indices: Sequence[int], name: str) -> list[int]:
     if sorted(found) != list(range(len(found))) or any(found[j] != i for i, j in enumerate(found)):
         raise ValueError(f"{name} is {found}; each index with its partner's, which leads back to it, is accepted.")
     return found
-
-
-def _interval(start: Any, end: Any, length: int) -> tuple[int, int]:
-    from fastism.inputs import read_positions
-
-    return read_positions(start, end, length)

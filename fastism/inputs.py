@@ -13,6 +13,8 @@ from fastism.errors import ModelError
 from fastism.graph import Graph
 from fastism.sequences import one_hot
 
+_ENCODE = "Encode letters first, with fastism.sequences.one_hot(texts)."
+
 
 def check_input_index(graph: Graph, index: Any) -> int:
     """The tensor id of the mutated input.
@@ -146,12 +148,7 @@ def _is_array(value: Any) -> bool:
 def _array(value: Any, graph: Graph, tensor: int, mutated: bool) -> np.ndarray:
     info = graph.tensors[tensor]
     name = f"Input {info.name!r}" if len(graph.inputs) > 1 else "x"
-    array = value if isinstance(value, np.ndarray) else _to_array(value, name)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(
-            f"{name} has dtype {array.dtype}; numbers are accepted: one-hot or soft encodings (N, length, alphabet). "
-            "Encode letters first, with fastism.sequences.one_hot(texts)."
-        )
+    array = as_numbers(value, name)
     if mutated and array.ndim != 3:
         hint = " For a single sequence pass x[None]." if array.ndim == 2 else ""
         raise ValueError(
@@ -196,13 +193,33 @@ def _does_not_fit(name: str, array: np.ndarray, where: np.ndarray, dtype: np.dty
     )
 
 
+def as_numbers(value: Any, name: str) -> np.ndarray:
+    """An array of numbers; of tensors, those of any framework, on any device.
+
+    Args:
+        value: What a user passed.
+        name: What it is called in messages.
+
+    Raises:
+        TypeError: If it is no array, or not of numbers.
+    """
+    array = _to_array(value, name)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(
+            f"{name} has dtype {array.dtype}; numbers are accepted: one-hot or soft encodings (N, length, alphabet). "
+            f"{_ENCODE}"
+        )
+    return array
+
+
 def _to_array(value: Any, name: str) -> np.ndarray:
     if isinstance(value, str | bytes) or value is None:
         raise TypeError(
-            f"{name} is a {type(value).__name__}; an array (N, length, alphabet) of numbers is accepted. Encode "
-            "letters first, for example np.eye(4)[['ACGT'.index(c) for c in seq]][None]."
+            f"{name} is a {type(value).__name__}; an array (N, length, alphabet) of numbers is accepted. {_ENCODE}"
         )
     try:
+        if hasattr(value, "detach"):  # a torch tensor, which other backends do not read from a GPU or with a gradient
+            value = value.detach().cpu()
         if hasattr(value, "shape") and not isinstance(value, np.ndarray):
             return np.asarray(ops.convert_to_numpy(value))
         return np.asarray(value)
@@ -274,7 +291,7 @@ def read_length(length: Any) -> int:
         ValueError: If it is missing, or no positive integer.
     """
     if length is None:
-        raise ValueError("The model takes sequences of any length; say for which with length=.")
+        raise ValueError("The model takes sequences of any length; say for which with length= (--sequence-length).")
     try:
         n = operator.index(length)
     except TypeError:
@@ -302,6 +319,22 @@ def read_channels(channels: Any, size: int) -> np.ndarray | None:
     return None if listed == list(range(size)) else np.array(listed)
 
 
+def output_names(graph: Graph, model: Any) -> list[str]:
+    """What outputs are called, in the order in which they are counted; a key of a dict may hold several."""
+    return list(_output_entries(graph)) or _own_output_names(graph, model)
+
+
+def _output_entries(graph: Graph) -> dict[str, Any]:
+    """The entries of a dict of outputs, the number of each output where it stands; none for other structures."""
+    numbered = graph.restore_outputs(range(len(graph.outputs)))
+    return numbered if isinstance(numbered, dict) else {}
+
+
+def _own_output_names(graph: Graph, model: Any) -> list[str]:
+    names = [] if graph.traced else list(getattr(model, "output_names", []))  # those of its own call() have none
+    return names if len(names) == len(graph.outputs) else list(graph.output_names)
+
+
 def read_outputs(outputs: Any, graph: Graph, model: Any) -> tuple[int, ...] | None:
     """Which outputs are wanted, as indices; None for all. A name of several outputs gives all of them.
 
@@ -311,13 +344,8 @@ def read_outputs(outputs: Any, graph: Graph, model: Any) -> tuple[int, ...] | No
     if outputs is None:
         return None
     n = len(graph.outputs)
-    names = [] if graph.traced else list(getattr(model, "output_names", []))  # those of its own call() have none
-    names = names if len(names) == n else list(graph.output_names)
-    entries: Any = graph.output_structure if isinstance(graph.output_structure, dict) else {}
-    if entries:  # the number of each output where it stands; trees may list them in another order than the keys
-        entries = tree.pack_sequence_as(entries, list(range(n)))
-    keys = list(entries)
-    accepted = f"an index from 0 to {n - 1}, a name of {keys or names}, or a list of these is accepted"
+    names, entries = _own_output_names(graph, model), _output_entries(graph)
+    accepted = f"an index from 0 to {n - 1}, a name of {list(entries) or names}, or a list of these is accepted"
     wanted = [outputs] if isinstance(outputs, str) or not isinstance(outputs, list | tuple) else list(outputs)
     found = []
     for one in wanted:

@@ -108,7 +108,7 @@ def _input_structure(model: Any) -> Any:
         if isinstance(structure, dict):
             return structure
         flat = tree.flatten(given)
-        return flat if len(flat) > 1 or (shapes and isinstance(shapes[0], list)) else flat[0]
+        return flat if len(flat) > 1 or (shapes and _holds_shapes(shapes[0])) else flat[0]
     if len(shapes) != 1:
         raise NotOpened("it was never called, so the shape of its input is not known; call it once on a batch")
     return _symbols(shapes[0])
@@ -118,13 +118,16 @@ def _symbols(shapes: Any, path: tuple[Any, ...] = ()) -> Any:
     """Symbolic tensors for nested shapes with batch axis, named by where they are."""
     if isinstance(shapes, dict):
         return {key: _symbols(shape, (*path, key)) for key, shape in shapes.items()}
-    if isinstance(shapes, list) or (
-        isinstance(shapes, tuple) and shapes and isinstance(shapes[0], tuple | list | dict)
-    ):
+    if _holds_shapes(shapes):
         return [_symbols(shape, (*path, i)) for i, shape in enumerate(shapes)]
     keyed = any(isinstance(p, str) for p in path)
     name = "/".join(map(str, path)) if keyed else "_".join(map(str, ("input", *(path or (0,)))))
     return keras.KerasTensor((None, *shapes[1:]), name=name)
+
+
+def _holds_shapes(shapes: Any) -> bool:
+    """Whether this is a sequence of shapes, not one or none: models from files have lists for both."""
+    return isinstance(shapes, tuple | list) and any(isinstance(part, tuple | list | dict) for part in shapes)
 
 
 def _verify_model(model: Any, graph: Graph) -> None:

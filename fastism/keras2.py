@@ -170,6 +170,15 @@ def convert(model: Any) -> Converted:
         return _Converter(model).convert()
 
 
+def as_keras3(model: Any) -> Any:
+    """The model, or where it is one of Keras 2 the Keras 3 model that stands for it.
+
+    Raises:
+        ModelError: As :func:`convert`.
+    """
+    return convert(model).model if is_keras2(model) else model
+
+
 # ---------------------------------------------------------------------- reading Keras 2
 
 

@@ -16,6 +16,12 @@ import keras
 from fastism import backend
 from fastism.errors import ModelError
 
+#: Names of layers and functions in what Keras says of a model that it cannot make, and those that it always knows.
+_NAMED = re.compile(
+    r"(?:'registered_name': |'class_name': 'function', 'config': |Unknown (?:layer|object|function)[^']*)'([^']+)'"
+)
+_KNOWN = {"Functional", "Sequential", "function"}
+
 
 def load_model(
     path: str | os.PathLike[str], *, custom: Mapping[str, Any] | None = None, unsafe_lambda: bool = False
@@ -85,11 +91,8 @@ def _why(path: Path, error: Exception, unsafe: bool) -> str:
             f"allow it: --unsafe-lambda, or load_model(..., unsafe_lambda=True). Keras says: {short}"
         )
     if "could not locate" in low or "unknown layer" in low or "custom_objects" in low or "registered" in low:
-        needed = sorted(
-            {n.rpartition(">")[2] for n in re.findall(r"'registered_name': '([^']+)'", said)}
-            | set(re.findall(r"Unknown (?:layer|object|function)[^']*'([^']+)'", said))
-        )
-        missing = [n for n in needed if not hasattr(keras.layers, n) and n not in ("Functional", "Sequential")]
+        needed = sorted({name.rpartition(">")[2] for name in _NAMED.findall(said)} - _KNOWN)
+        missing = [name for name in needed if not hasattr(keras.layers, name)]
         which = f" ({', '.join(missing)})" if missing else ""
         return (
             f"{path} holds a layer or function that Keras does not know{which}. Name the code that defines it: "

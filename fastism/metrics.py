@@ -68,6 +68,8 @@ class Metric:
         function: Of float64 arrays (rows, 1, *output) and (rows, K, *output).
         tensors: For metrics that are not pairwise, f in ``keras.ops``: (N, *output) to (N, ...).
         options: Pseudocounts and the like, with their defaults.
+        parts: For a metric of profiles that is not pairwise, what of it is computed on the device, in ``keras.ops``,
+            and the metric of what comes back; by default all of it, ``tensors``, and the plain difference.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Metric:
     tensors: Callable[..., Any] | None = field(default=None, repr=False)
     neutral: float | None = 0.0
     options: Mapping[str, Any] = field(default_factory=dict)
+    parts: tuple[Callable[..., Any], Metric] | None = field(default=None, repr=False)
 
     def __call__(self, reference: Any, alternative: Any, *, target: Any = None, **options: Any) -> np.ndarray:
         """The metric of each alternative.
@@ -194,13 +197,13 @@ class Metric:
         """
         tensors: Callable[..., Any] | None = None
         rest: Metric = self
-        if self.consumes == "profile" and not self.pairwise:
-            tensors, rest = self.tensors, METRICS["subtract"]
-            if self.name == "logSED":
-                tensors, rest = formulas.sum_tensors, replace(METRICS["log2FC"], options=self.options)
+        settings: dict[str, Any] = {}
+        if self.consumes == "profile" and not self.pairwise and self.tensors is not None:
+            tensors, rest = self.parts or (self.tensors, subtract)
+            settings = {k: v for k, v in self.options.items() if k not in rest.options}
+            rest = rest.using(**{k: v for k, v in self.options.items() if k in rest.options})
         if tensors is None and target is None:
             return None, rest
-        settings = dict(self.options) if tensors is self.tensors else {}
 
         def reduce(outputs: Any) -> Any:
             chosen = _tensor_target(outputs, target, self.name)
@@ -353,7 +356,7 @@ logfc = Metric(
 )
 counts = Metric("counts", "scalar", True, False, "a - r of log counts", formulas.subtract, formulas.identity_tensors)
 SUM = Metric("SUM", "profile", True, False, f"sum of (a - r) {_TRACKS}", formulas.sum_difference, formulas.sum_tensors)
-SED = Metric("SED", "profile", True, False, f"sum of (a - r) {_TRACKS}", formulas.sum_difference, formulas.sum_tensors)
+SED = replace(SUM, name="SED")
 logSUM = Metric(
     "logSUM",
     "profile",
@@ -373,6 +376,7 @@ logSED = Metric(
     formulas.log_sed,
     formulas.log_sed_tensors,
     options={"pseudocount": 1.0},
+    parts=(formulas.sum_tensors, log2FC),
 )
 profile = Metric(
     "profile",

@@ -333,7 +333,7 @@ def _symbols(shapes: Any, name: str) -> Any:
     """Symbolic tensors for the shapes, nested in lists and dicts, that a model was called with."""
     if isinstance(shapes, dict):
         return {key: _symbols(shape, str(key)) for key, shape in shapes.items()}
-    if isinstance(shapes, list) or any(isinstance(size, (tuple, list, dict)) for size in shapes):
+    if any(isinstance(size, (tuple, list, dict)) for size in shapes):  # not in one shape, a list in models from files
         return [_symbols(shape, f"{name}_{i}") for i, shape in enumerate(shapes)]
     return keras.KerasTensor((None, *shapes[1:]), name=name)
 

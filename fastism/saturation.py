@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastism.inputs import as_numbers
 from fastism.scores import RULES, attribution, difference, map_outputs, select_target
 
 _HOW = (
@@ -104,7 +105,7 @@ def saturation_mutagenesis(
         raise ValueError(f"rule is {rule!r}; {' or '.join(map(repr, RULES))} is accepted.")
     network = getattr(model, "model", model) if hasattr(model, "saturate") else model
     _check_device(network, dtype, device)
-    sequences = _array(X)
+    sequences = as_numbers(X, "X")
     swapped = _is_channels_first(sequences, network, layout)
     x = np.ascontiguousarray(sequences.transpose(0, 2, 1)) if swapped else sequences
     first, last = _interval(start, end, x.shape[1])
@@ -250,17 +251,3 @@ def _check_device(network: Any, dtype: Any, device: Any) -> None:
             f"dtype is {dtype!r}, but the model computes in {own}; None or {own!r} is accepted. Set the model's own "
             "type when it is built or loaded, with keras.config.set_dtype_policy. X can be of any type."
         )
-
-
-def _array(x: Any) -> np.ndarray:
-    """An array, or a tensor of any framework, as a NumPy array."""
-    if hasattr(x, "detach"):  # a torch tensor, on any device
-        x = x.detach().cpu()
-    elif hasattr(x, "shape") and not isinstance(x, np.ndarray):
-        from keras import ops
-
-        x = ops.convert_to_numpy(x)
-    array = np.asarray(x)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"X has dtype {array.dtype}; one-hot sequences of numbers are accepted. Encode letters first.")
-    return array

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from fastism import backend
+from fastism import backend, keras2
 from fastism.ensemble import Ensemble
-from fastism.inputs import read_positions
+from fastism.graph import Graph
+from fastism.inputs import check_input_index, output_names, read_length, read_outputs, read_positions
+from fastism.inside import read
 from fastism.ism import FastISM
 from fastism.metrics import Metric, get_metric
 from fastism.regions import Region
@@ -27,7 +29,8 @@ class Scorer:
     Args:
         models: A Keras model, or a list of models whose scores are averaged (folds).
         metric: A name in :data:`fastism.metrics.METRICS`, or a function of (reference, alternative).
-        output: Which output of a model with several: an index or a name.
+        output: Which output of a model with several: an index or a name, as ``outputs=`` of
+            :class:`~fastism.FastISM` counts and names them.
         targets: Which targets of that output, by index; all by default.
         target_names: Names of those targets; their indices by default.
         start, end: Stretch of positions to mutate, 0-based and half-open; all by default.
@@ -81,16 +84,18 @@ class Scorer:
     ):
         self.models = list(models) if isinstance(models, list | tuple) else [models]
         self.metric: Metric = get_metric(metric)
-        self.chosen = Chosen.read(self.models[0], output, targets, target_names)
+        graph, index = graph_of(self.models[0]), options.get("seq_input_idx", 0)
+        self.chosen = Chosen.read(self.models[0], graph, output, targets, target_names)
         self.chosen.check(self.metric)
+        self.chosen.check_pairs(strand_pairs)
         self.targets: tuple[str, ...] | None = self.chosen.names
-        self.length = input_length(self.models[0], length, options.get("seq_input_idx", 0))
-        self.alphabet = letters(self.models[0], alphabet, options.get("seq_input_idx", 0))
+        self.length = input_length(graph, length, index)
+        self.alphabet = letters(graph, alphabet, index)
         self.start, self._end = read_positions(start, end, self.length)
         reduce, self._host = self.metric.on_device(self.chosen.targets)
         made = [FastISM(m, outputs=self.chosen.output, reduce=reduce, **options) for m in self.models]
         self._members = made
-        summed = self._host.name != self.metric.name
+        summed = self._host is not self.metric
         flips = (self.chosen.along if flip_outputs is None else bool(flip_outputs)) and not summed
         self._ensemble = Ensemble(
             made,
@@ -98,7 +103,7 @@ class Scorer:
             shifts=shifts,
             flip_outputs=flips,
             strand_pairs=strand_pairs,
-            seq_input=options.get("seq_input_idx", 0),
+            seq_input=index,
         )
 
     @property
@@ -176,11 +181,7 @@ class Scorer:
 
     def _check(self, values: np.ndarray) -> None:
         """Refuse scores that are more than a number for each target, or none."""
-        if values.ndim > 4:
-            raise ValueError(
-                f"metric {self.metric.name!r} leaves {values.shape[3:]} numbers for each mutant; choose one that sums "
-                "profiles up, such as logSUM, counts, profile or jsd, or one target."
-            )
+        check_numbers(values.shape[3:], self.metric, "mutant")
         lost = int(np.isnan(values).sum())
         if lost:
             raise ValueError(
@@ -197,7 +198,7 @@ class Chosen(NamedTuple):
         output: The output, for ``FastISM(model, outputs=...)``; None for a model's only one.
         targets: Indices of targets; None for all.
         names: Names of the targets; None for their indices.
-        shape: Of the output, with None for the sequences; empty where the model does not say.
+        shape: Of the output, with None for the sequences and for what the model does not say.
     """
 
     output: int | str | None
@@ -216,41 +217,43 @@ class Chosen(NamedTuple):
         Raises:
             ValueError: If it is one.
         """
-        if metric.consumes == "profile" and self.shape and (len(self.shape) not in (2, 3) or self.shape[1] == 1):
+        if metric.consumes == "profile" and (len(self.shape) not in (2, 3) or self.shape[1] == 1):
             raise ValueError(
                 f"metric {metric.name!r} consumes profiles, (O,) or (O, T) with O positions; the output has shape "
                 f"{self.shape[1:]}. Choose another output, or another metric."
             )
 
+    def check_pairs(self, pairs: Sequence[int] | None) -> None:
+        """Refuse pairs of targets for another number of targets: a metric may leave none to count.
+
+        Raises:
+            ValueError: If they are.
+        """
+        own = self.shape[-1] if len(self.shape) > 1 else 1
+        count = own if self.targets is None else len(self.targets)
+        if pairs is not None and count is not None and len(pairs) != count:
+            raise ValueError(
+                f"strand_pairs (--strand-pairs) is {list(pairs)}, but {count} target{'s are' * (count != 1) or ' is'} "
+                "scored; the index of one of these is accepted for each, its own where it has no partner."
+            )
+
     @classmethod
     def read(
-        cls, model: Any, output: int | str | None, targets: Sequence[int] | None, names: Sequence[str] | None
+        cls,
+        model: Any,
+        graph: Graph,
+        output: int | str | None,
+        targets: Sequence[int] | None,
+        names: Sequence[str] | None,
     ) -> Chosen:
-        """Check what a caller asks for, as far as the model says what it has.
+        """Check what a caller asks for.
 
         Raises:
             ValueError: If an output has to be chosen, or is not there, or a target is not, or names do not fit.
         """
-        outputs = _outputs(model)
-        indices = None if targets is None else [int(t) for t in targets]
-        size, found = None, ()
-        if outputs:
-            names_ = list(outputs)
-            if output is None and len(outputs) > 1:
-                raise ValueError(
-                    f"Model {model.name!r} has {len(outputs)} outputs, {', '.join(map(repr, names_))}; choose one with "
-                    "output= (--head), an index or a name."
-                )
-            found = outputs.get(output, ()) if isinstance(output, str) else ()
-            if not found and not isinstance(output, str) and -len(outputs) <= (output or 0) < len(outputs):
-                found = list(outputs.values())[output or 0]
-            if not found:
-                raise ValueError(
-                    f"output is {output!r}, but model {model.name!r} has {', '.join(map(repr, names_))}; a name or an "
-                    f"index from 0 to {len(outputs) - 1} is accepted."
-                )
-            size = found[-1]
-            output = None if len(outputs) == 1 else output
+        which = _one_output(model, graph, output)
+        shape = (None, *graph.shape(graph.outputs[which]))
+        indices, size = None if targets is None else [int(t) for t in targets], shape[-1]
         wrong = [t for t in indices or [] if size is not None and not -size <= t < size]
         if wrong:
             raise ValueError(f"targets holds {wrong[0]}; the output has {size}, counted from 0.")
@@ -259,7 +262,7 @@ class Chosen(NamedTuple):
             raise ValueError(
                 f"There are {len(told)} target names for {len(indices)} targets; one for each is accepted."
             )
-        return cls(output, indices, told, found or ())
+        return cls(output if len(graph.outputs) > 1 else None, indices, told, shape)
 
     def named(self, count: int, metric: str) -> tuple[str, ...]:
         """Names for so many scores of a sequence.
@@ -279,18 +282,53 @@ class Chosen(NamedTuple):
         return (metric,) if count == 1 and self.targets else tuple(map(str, range(count)))
 
 
-def _outputs(model: Any) -> dict[str, tuple[Any, ...]]:
-    """The shapes of a model's outputs by name; empty where the model does not say."""
+def graph_of(model: Any) -> Graph:
+    """What a model takes and gives, whatever it is made with.
+
+    Raises:
+        ModelError: If it is of a kind that cannot be treated.
+    """
+    return read(keras2.as_keras3(model))
+
+
+def _one_output(model: Any, graph: Graph, output: int | str | None) -> int:
+    """The number of the output that is scored."""
+    count, names = len(graph.outputs), ", ".join(map(repr, output_names(graph, model)))
+    if output is None and count > 1:
+        raise ValueError(
+            f"Model {model.name!r} has {count} outputs, {names}; choose one with output= (--head), an index or a name."
+        )
     try:
-        structure, flat = model.output, list(model.outputs)
-    except (AttributeError, ValueError, TypeError):  # a subclassed model
-        return {}
-    if isinstance(structure, Mapping):
-        return {str(k): tuple(v.shape) for k, v in structure.items() if hasattr(v, "shape")}
-    names = list(getattr(model, "output_names", []))
-    if len(set(names)) != len(flat):
-        names = [str(i) for i in range(len(flat))]
-    return {name: tuple(y.shape) for name, y in zip(names, flat, strict=True)}
+        found = read_outputs(0 if output is None else output, graph, model) or ()
+    except ValueError:
+        raise ValueError(
+            f"output is {output!r}, but model {model.name!r} has {names}; a name or an index from 0 to {count - 1} is "
+            "accepted."
+        ) from None
+    if len(found) != 1:
+        raise ValueError(
+            f"output is {output!r}, which is {len(found)} outputs of model {model.name!r}; an index from 0 to "
+            f"{count - 1} is one."
+        )
+    return found[0]
+
+
+def check_numbers(left: tuple[int, ...], metric: Metric, scored: str) -> None:
+    """Refuse what a metric leaves of an output if that is more than a number for each target.
+
+    Args:
+        left: Its shape.
+        metric: The metric.
+        scored: Of what it is, for the message.
+
+    Raises:
+        ValueError: If it is more.
+    """
+    if len(left) > 1:
+        raise ValueError(
+            f"metric {metric.name!r} leaves {left} numbers for each {scored}; choose one that sums profiles up, such "
+            "as logSUM, counts, profile or jsd, or one target."
+        )
 
 
 def only(outputs: Any) -> np.ndarray:
@@ -334,28 +372,31 @@ def weights_digest(model: Any) -> str:
     return digest.hexdigest()[:32]
 
 
-def input_length(model: Any, length: int | None, index: int) -> int:
-    """L, that of the model's input or as given."""
-    own = model.inputs[index].shape[1] if getattr(model, "inputs", None) else None
-    if own is None and length is None:
-        raise ValueError(f"Model {model.name!r} takes sequences of any length; say which with length=.")
-    if own is not None and length is not None and own != length:
-        raise ValueError(f"length is {length}, but model {model.name!r} takes sequences of {own}.")
-    return int(own or 0) if length is None else int(length)
+def input_length(graph: Graph, length: int | None, index: int = 0) -> int:
+    """L, that of the model's input or as given.
+
+    Raises:
+        ValueError: If it is given though the model says another, or not given though the model takes any.
+    """
+    own = graph.shape(check_input_index(graph, index))[0]
+    if own is None:
+        return read_length(length)
+    if length is not None and own != length:
+        raise ValueError(f"length is {length}, but the model takes sequences of {own}; leave it out.")
+    return own
 
 
-def letters(model: Any, alphabet: str | None, index: int) -> str:
+def letters(graph: Graph, alphabet: str | None, index: int = 0) -> str:
     """The letters of a model's channels, as given or by their number.
 
     Raises:
         ValueError: If there is no letter for each channel.
     """
-    count = model.inputs[index].shape[2] if getattr(model, "inputs", None) else None
+    count = graph.shape(check_input_index(graph, index))[1]
     found = {20: PROTEIN}.get(count or 4, "ACGT") if alphabet is None else alphabet
-    if count is not None and len(found) != count:
+    if len(found) != count:
         raise ValueError(
-            f"Model {model.name!r} has {count} channels and the alphabet is {found!r}; give alphabet=, a letter for "
-            "each channel."
+            f"The model has {count} channels and the alphabet is {found!r}; give alphabet=, a letter for each channel."
         )
     return found
 
@@ -379,7 +420,7 @@ def central(
         >>> central(model, 20, None, None), central(model, None, 5, None)
         ((40, 60), (45, 50))
     """
-    size = input_length(model, length, 0)
+    size = input_length(graph_of(model), length)
     if mutated is not None and (up is not None or down is not None):
         raise ValueError("Give either how many central positions are mutated, or how many up- and downstream.")
     if mutated is None and up is None and down is None:

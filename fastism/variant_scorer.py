@@ -14,7 +14,7 @@ from fastism.genome import Genome
 from fastism.ism import FastISM
 from fastism.metrics import METRICS, get_metric
 from fastism.regions import Report
-from fastism.scorer import Chosen, described, input_length, only
+from fastism.scorer import Chosen, check_numbers, described, graph_of, input_length, only
 from fastism.sequences import one_hot
 from fastism.vcf import Side, Variant, alleles, read_variants, select_variants
 
@@ -26,10 +26,11 @@ class VariantScorer:
 
     Args:
         models: A Keras model, or a list of models (folds).
-        stats: Names of metrics in :data:`fastism.metrics.METRICS`, or functions.
-        output: Which output of a model with several: an index or a name.
+        stats: Names of metrics in :data:`fastism.metrics.METRICS`, or functions; of different names.
+        output: Which output of a model with several: an index or a name, as ``outputs=`` of
+            :class:`~fastism.FastISM` counts and names them.
         targets: Which targets of that output, by index; all by default.
-        target_names: Names of those targets; their indices by default.
+        target_names: Names of those targets, all different; their indices by default.
         rc: Average over both strands.
         shifts: Average over these shifts of the window, in positions.
         strand_pairs: For each chosen target the index of that on the other strand, itself if it has none.
@@ -61,10 +62,16 @@ class VariantScorer:
         self.metrics = [get_metric(stat) for stat in stats]
         if not self.metrics:
             raise ValueError("stats is empty; at least one metric is accepted.")
-        self.chosen = Chosen.read(self.models[0], output, targets, target_names)
+        _check_different(
+            [m.name for m in self.metrics], "stats", "leave it out, or dataclasses.replace(metric, name=...)"
+        )
+        _check_different(target_names or (), "target_names", "give each a name of its own")
+        graph = graph_of(self.models[0])
+        self.chosen = Chosen.read(self.models[0], graph, output, targets, target_names)
         for metric in self.metrics:
             self.chosen.check(metric)
-        self.length = input_length(self.models[0], length, options.get("seq_input_idx", 0))
+        self.chosen.check_pairs(strand_pairs)
+        self.length = input_length(graph, length, options.get("seq_input_idx", 0))
         reduce, _ = METRICS["subtract"].on_device(self.chosen.targets)  # only what is scored leaves the device
         made = [FastISM(m, outputs=self.chosen.output, reduce=reduce, **options) for m in self.models]
         self._ensemble = Ensemble(
@@ -101,11 +108,7 @@ class VariantScorer:
         for before, after in self._predicted(np.asarray(reference), np.asarray(alternative)):
             for metric in self.metrics:
                 values = metric(before, after[:, None])[:, 0]
-                if values.ndim > 2:
-                    raise ValueError(
-                        f"metric {metric.name!r} leaves {values.shape[1:]} numbers for each variant; choose one that "
-                        "sums profiles up, such as logSUM, counts, profile or jsd, or one target."
-                    )
+                check_numbers(values.shape[1:], metric, "variant")
                 share = values.reshape(len(values), -1) / len(self._ensemble)
                 totals[metric.name] = totals.get(metric.name, 0.0) + share
         columns: dict[str, np.ndarray] = {}
@@ -128,6 +131,13 @@ class VariantScorer:
                     if turn:
                         before, after = members.back(before), members.back(after)
                     yield only(before), only(after)
+
+
+def _check_different(names: Sequence[str], what: str, remedy: str) -> None:
+    """Refuse names of which one stands for two: columns of scores go by them."""
+    twice = [name for i, name in enumerate(names) if name in names[:i]]
+    if twice:
+        raise ValueError(f"{what} holds {twice[0]!r} twice; different names are accepted: {remedy}.")
 
 
 def score_variants(

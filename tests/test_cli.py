@@ -15,6 +15,7 @@ from genomes import WINDOWS, save_model, window, write_genome, write_regions
 
 from fastism import NaiveISM
 from fastism.cli import COMMANDS, main
+from fastism.loading import custom_objects
 from fastism.regions import Region
 from fastism.store import open_scores
 
@@ -275,6 +276,47 @@ def test_pseudocounts_and_heads(done):
         call(*common, "--metric", "logSED", "--pseudocount", pseudocount, "-o", folder / name)
     one, other = (np.abs(open_scores(folder / name).differences[:]).max() for name in ("a.zarr", "b.zarr"))
     assert one > 1.5 * other > 0
+
+
+def test_the_heads_of_a_dict_are_counted_with_sorted_keys(done):
+    folder, *_ = done
+    _, model = save_model(folder, profile=True)
+    profile, count = model.outputs
+    keras.Model(model.input, {"profile": profile, "count": count}).save(folder / "dict.keras")
+    (folder / "d.fa").write_text(">one\n" + "ACGT" * 10 + "\n")
+    common = ["ism", "-m", folder / "dict.keras", "-f", folder / "d.fa", "-l", 2, "--no-progress"]
+    call(*common, "--head", 0, "--rc", "--metric", "counts", "-o", folder / "count.zarr")
+    assert len(open_scores(folder / "count.zarr").targets) == 1
+    call(*common, "--head", 1, "--rc", "--metric", "logSUM", "-o", folder / "sums.zarr")
+    assert len(open_scores(folder / "sums.zarr").targets) == 2
+    said = call(*common, "--head", 0, "--metric", "logSUM", "-o", folder / "never.zarr", code=1)
+    assert "the output has shape (1,)" in said
+
+
+def test_a_model_that_defines_its_own_call(done, monkeypatch):
+    folder, *_ = done
+    (folder / "own_net.py").write_text(
+        """
+import keras
+
+class Net(keras.Model):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.conv = keras.layers.Conv1D(4, 5)
+        self.head = keras.layers.Dense(2)
+
+    def call(self, inputs):
+        sequence, other = inputs
+        return self.head(keras.ops.max(self.conv(sequence), axis=1)) + other
+"""
+    )
+    monkeypatch.chdir(folder)
+    made = custom_objects(["own_net:Net"])["Net"]()
+    made([np.zeros((1, 40, 4)), np.zeros((1, 2))])
+    made.save("net.keras")
+    custom = ["-m", "net.keras", "--custom", "own_net:Net"]
+    assert "1 x 20 positions x 4 letters x 2 numbers" in call("explain", *custom, "-l", 20)
+    assert "speed-up" in call("bench", *custom, "--repeats", 1, "-l", 20)
 
 
 def test_a_fault_of_our_own_is_no_traceback_either(done, monkeypatch):

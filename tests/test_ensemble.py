@@ -148,6 +148,11 @@ def test_strand_pairs_are_exchanged_on_the_other_strand():
     agree(three, by_hand([scalar_model()], x, 2, 5, rc=True, shifts=(0,), back=lambda y: y[:, [1, 0, 2]]))
     with pytest.raises(ValueError, match="strand_pairs is for 2 targets, but no output"):
         Ensemble([scalar_model()], rc=True, strand_pairs=(1, 0)).saturate(x)
+    total = [keras.Model(m.input, keras.ops.sum(m.output["profile"], axis=(1, 2))) for m in models]
+    agree(
+        Ensemble(total, rc=True, strand_pairs=(1, 0)).saturate(x, 2, 5),
+        by_hand(total, x, 2, 5, rc=True, shifts=(0,)),
+    )
 
 
 @pytest.mark.parametrize("ddof", [0, 1])

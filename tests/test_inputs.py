@@ -69,7 +69,7 @@ X = sequences()
         (X.astype(object), TypeError, r"x has dtype object; numbers are accepted"),
         (X.astype(complex), TypeError, r"x has dtype complex128; numbers are accepted"),
         (["ACGTACGTACGT"], TypeError, r"x has dtype <U12; numbers are accepted.*one_hot"),
-        ("ACGTACGTACGT", TypeError, r"x is a str; an array \(N, length, alphabet\).*np\.eye\(4\)"),
+        ("ACGTACGTACGT", TypeError, r"x is a str; an array \(N, length, alphabet\).*sequences\.one_hot\(texts\)"),
         (None, TypeError, r"x is a NoneType; an array \(N, length, alphabet\)"),
         ([[1, 2], [3]], TypeError, "x is a list that is no array"),
         (X[:0], ValueError, "x holds no sequence.*at least one"),

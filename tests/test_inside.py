@@ -213,6 +213,29 @@ def test_a_subclassed_model_that_cannot_be_traced_says_why():
         FastISM(model)
 
 
+class Beside(keras.Model):
+    """Of a sequence, or of a sequence and a number for each of two outputs."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.conv, self.head = L.Conv1D(6, 5), L.Dense(2)
+
+    def call(self, inputs):
+        x, other = inputs if isinstance(inputs, list | tuple) else (inputs, 0)
+        return self.head(ops.max(self.conv(x), axis=1)) + other
+
+
+@pytest.mark.parametrize("x", [X, [X, np.ones((2, 2), FLOAT)]], ids=["one", "list"])
+def test_a_subclassed_model_from_a_file(tmp_path, x):
+    """In which the shapes that it was called with are lists, as lists of shapes are."""
+    model = Beside()
+    model(x)
+    randomize(model).save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", custom_objects={"Beside": Beside})
+    assert_matches_naive(loaded, x, jit=JIT)
+    agree(FastISM(loaded, jit=JIT)(x), NaiveISM(model)(x), NaiveISM(model).reference(x))
+
+
 class Heads(keras.Model):
     """A model whose ``call`` nests its outputs as it is told."""
 

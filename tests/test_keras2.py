@@ -23,6 +23,8 @@ from fastism import keras2
 from fastism.errors import ModelError
 from fastism.ism import FastISM
 from fastism.naive import NaiveISM
+from fastism.scorer import Scorer, central
+from fastism.variant_scorer import VariantScorer
 
 L = k2.layers
 LENGTH = 20
@@ -880,3 +882,24 @@ def test_a_fixed_batch():
     converted = keras2.convert(model)
     assert converted.model.inputs[0].shape[0] is None
     assert_saturates(k2.Sequential([k2.Input((LENGTH, 4)), *model.layers]), converted)
+
+
+def test_scorers_take_keras_2_models():
+    """An output of a dict goes by the number that it has in results, which is not that of its writing."""
+    x = k2.Input((LENGTH, 4))
+    h = L.Conv1D(5, 3, padding="same", activation="relu")(x)
+    profile, count = L.Conv1D(2, 3, padding="same")(h), L.Dense(1)(L.GlobalAveragePooling1D()(h))
+    model = randomize(k2.Model(x, {"profile": profile, "count": count}))
+    given = np.eye(4, dtype="float32")[np.random.default_rng(0).integers(0, 4, (2, LENGTH))]
+    assert central(model, 4, None, None) == (8, 12)
+    found = Scorer(model, output=0, start=8, end=12)(given)
+    naive = NaiveISM(model).saturate(given, 8, 12)
+    want = naive.mutant["count"] - naive.reference["count"][:, None, None]
+    np.testing.assert_allclose(found.differences, want, atol=1e-4 * np.abs(want).max())
+    assert Scorer(model, "profile", output=1).chosen.shape == (None, LENGTH, 2)
+    other = np.roll(given, 1, axis=1)
+    pair = VariantScorer(model, output=0)(given, other)["subtract"]
+    both = [model.predict(z, verbose=0)["count"][:, 0] for z in (given, other)]
+    np.testing.assert_allclose(pair, both[1] - both[0], rtol=1e-3, atol=1e-5)
+    with pytest.raises(ValueError, match=r"consumes profiles, .*; the output has shape \(1,\)"):
+        VariantScorer(model, ["logSUM"], output=0)

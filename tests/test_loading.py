@@ -54,6 +54,21 @@ def test_custom_layers_are_named(tmp_path):
     same(load_model(tmp_path / "custom.keras", custom={"Doubled": Doubled}), model)
 
 
+def doubled(x):
+    return x * 2
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+@pytest.mark.parametrize("custom", [Doubled(), L.Activation(doubled)], ids=["Doubled", "doubled"])
+def test_what_keras_does_not_know_is_named_and_nothing_else(tmp_path, custom, ending, request):
+    pytest.importorskip("h5py")
+    name = request.node.callspec.id.partition("-")[0]
+    build(L.ReLU(), custom).save(tmp_path / f"model.{ending}")
+    with pytest.raises(ModelError, match=rf"does not know \({name}\)\. "):
+        load_model(tmp_path / f"model.{ending}")
+
+
 def test_custom_layers_from_the_working_directory(tmp_path, monkeypatch):
     (tmp_path / "my_own_layers.py").write_text("class Pool:\n    width = 3\n")
     monkeypatch.chdir(tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -314,6 +316,34 @@ def test_on_the_device_they_are_what_they_are_on_whole_outputs(name, target):
     np.testing.assert_allclose(fast, expected, atol=2e-4 * np.abs(expected).max() + 2e-6)
     there = x[:, 8:12] == 1
     np.testing.assert_array_equal(fast[there], 0)
+
+
+OF_YOUR_OWN = Metric("largest", "profile", True, False, "by hand", lambda r, a: (a - r).max(axis=2))
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        *(METRICS[name] for name in ("SED", "logSUM", "logSED", "profile")),
+        logSED.using(pseudocount=5.0),
+        replace(logSED, name="under another name", options={"pseudocount": 3.0}),
+        OF_YOUR_OWN,
+    ],
+    ids=lambda metric: f"{metric.name} {dict(metric.options)}",
+)
+def test_the_part_on_the_device_and_the_rest_are_the_metric(metric):
+    rng = np.random.default_rng(0)
+    before, after = (rng.uniform(0.1, 2.0, (3, 6, 2)).astype("float32") for _ in range(2))
+    reduce, rest = metric.on_device()
+    if reduce is None:
+        assert rest is metric is OF_YOUR_OWN
+        return
+    parts = [keras.ops.convert_to_numpy(reduce(keras.ops.convert_to_tensor(y))) for y in (before, after)]
+    assert parts[0].shape == ((3,) if metric.name == "profile" else (3, 2))
+    if metric.function is logSED.function:  # the logarithm is taken on the host, in float64
+        np.testing.assert_allclose(parts[0], before.sum(axis=1), rtol=1e-5)
+        assert rest.options == metric.options
+    np.testing.assert_allclose(rest(*parts), metric(before, after), rtol=1e-4, atol=1e-5)
 
 
 def test_what_cannot_be_computed_on_the_device():

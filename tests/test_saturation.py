@@ -188,6 +188,18 @@ def test_shapes_that_do_not_fit(example, shape, options, message):
 def test_letters_are_no_numbers(example):
     with pytest.raises(TypeError, match="X has dtype .*Encode letters first"):
         saturation_mutagenesis(example[0], np.full((N, LENGTH, 4), "A"))
+    with pytest.raises(TypeError, match="X is a str; an array .*one_hot"):
+        saturation_mutagenesis(example[0], "ACGT")
+
+
+def test_tensors_are_arrays_those_of_torch_on_every_backend(example):
+    torch = pytest.importorskip("torch")
+    model, x, *_ = example
+    want = saturation_mutagenesis(model, x, target=0)
+    for given in (keras.ops.convert_to_tensor(x), torch.tensor(x, requires_grad=True)):
+        np.testing.assert_allclose(saturation_mutagenesis(model, given, target=0), want, **CLOSE)
+        ensemble = Ensemble([model], rc=True)
+        np.testing.assert_allclose(ensemble.saturate(given).mutant, ensemble.saturate(x).mutant, **CLOSE)
 
 
 def test_raw_outputs_are_named_and_unpack(example):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 from genomes import LENGTH, save_model, window, write_genome
 from oracle import predict
 
+from fastism.metrics import METRICS
 from fastism.regions import Report
 from fastism.variant_scorer import VariantScorer, score_variants
 
@@ -153,6 +156,19 @@ def test_a_protein_has_no_other_strand():
     x = np.eye(20, dtype="float32")[np.random.default_rng(0).integers(0, 20, (2, 12))]
     with pytest.raises(ValueError, match="20 channels and complement is for 4"):
         scorer(model, rc=True)(x, x)
+
+
+def test_scores_of_metrics_of_one_name_are_not_added_up(tmp_path):
+    _, model = save_model(tmp_path)
+    few, many = (METRICS["log2FC"].using(pseudocount=p) for p in (50.0, 500.0))
+    for stats in (["subtract", "log2FC", "subtract"], [few, many], [lambda r, a: a - r, lambda r, a: a / r]):
+        with pytest.raises(ValueError, match=r"stats holds '(subtract|log2FC|<lambda>)' twice; different names"):
+            scorer(model, stats)
+    x = np.eye(4, dtype="float32")[np.random.default_rng(0).integers(0, 4, (1, LENGTH))]
+    named = scorer(model, [few, replace(many, name="log2FC500")], targets=[0])(x, np.roll(x, 1, axis=1))
+    assert list(named) == ["log2FC", "log2FC500"]
+    with pytest.raises(ValueError, match=r"target_names holds 'liver' twice; different names"):
+        scorer(model, target_names=["liver", "liver"])
 
 
 def test_strict_stops_at_a_reference_mismatch(tmp_path):

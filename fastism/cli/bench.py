@@ -29,23 +29,18 @@ def bench(**given: Any) -> None:
     import numpy as np
     from keras import tree
 
-    from fastism.check import random_inputs
     from fastism.ism import FastISM
+    from fastism.keras2 import as_keras3
     from fastism.naive import NaiveISM
-    from fastism.scorer import central, input_length
+    from fastism.scorer import central, graph_of, input_length
 
     network = shared.load(given["models"][:1], given["custom"], given["unsafe_lambda"])[0]
-    length = input_length(network, given["sequence_length"], 0)
-    first, last = central(network, given["mutated_length"], None, None, given["sequence_length"])
+    converted = as_keras3(network)
+    length = input_length(graph_of(converted), given["sequence_length"])
+    first, last = central(converted, given["mutated_length"], None, None, length)
     begun = time.perf_counter()
     fast = FastISM(network, **shared.engine_options(given["batch_size"], given["memory"]))
-    alphabet = network.inputs[0].shape[2]
-    rng = np.random.default_rng(0)
-    x: Any = np.eye(alphabet, dtype="float32")[rng.integers(0, alphabet, (1, length))]
-    if len(network.inputs) > 1:
-        graph = fast._at(fast._graph, length=length).graph
-        others = random_inputs(graph, graph.inputs[0], 1, 0)
-        x = [x, *others[1:]]
+    x, alphabet = shared.example(fast, length)
     naive = NaiveISM(network)
     few = min(last, first + max(1, given["sample"] // max(1, alphabet - 1)))
     found, truth = fast.saturate(x, first, last), naive.saturate(x, first, few)

@@ -35,27 +35,20 @@ def explain(**given: Any) -> None:
     import numpy as np
 
     from fastism.ism import FastISM
-    from fastism.scorer import central, input_length
+    from fastism.keras2 import as_keras3
+    from fastism.scorer import central, graph_of, input_length
 
     (network, *_), (path, *_) = shared.load(given["models"], given["custom"], given["unsafe_lambda"]), given["models"]
-    length = input_length(network, given["sequence_length"], 0)
+    network = as_keras3(network)
+    length = input_length(graph_of(network), given["sequence_length"])
     ism = FastISM(
         network, outputs=shared.head(given["head"]), **shared.engine_options(given["batch_size"], given["memory"])
     )
     plan = ism.explain(given["position"], length=length)
     click.echo(str(plan))
-    first, last = central(network, given["mutated_length"], None, None, given["sequence_length"])
-    alphabet = network.inputs[0].shape[2]
-    x = np.eye(alphabet, dtype="float32")[np.random.default_rng(0).integers(0, alphabet, (1, length))]
-    arrays: Any = (
-        x
-        if len(network.inputs) == 1
-        else [
-            x if i == 0 else np.zeros((1, *[d or 1 for d in t.shape[1:]]), t.dtype)
-            for i, t in enumerate(network.inputs)
-        ]
-    )
-    result, each = _timed(ism, arrays, first, last)
+    first, last = central(network, given["mutated_length"], None, None, length)
+    x, alphabet = shared.example(ism, length)
+    result, each = _timed(ism, x, first, last)
     from keras import tree
 
     numbers = sum(int(np.prod(r.shape[1:])) for r in tree.flatten(result.reference))

@@ -9,7 +9,7 @@ import threading
 
 #: Lines that say nothing to a user: information and warnings of native code, and that there is no GPU.
 NOISE = re.compile(
-    rb"^([IW]\d{4} \d\d:|[IW]0000 \d\d:|WARNING: All log messages before absl|To enable the following instructions:"
+    rb"^([IW]\d{4} \d\d:|WARNING: All log messages before absl|To enable the following instructions:"
     rb"|E\d{4} \S+ +\d+ cuda_\w+\.cc:\d+\] failed call to cuInit)"
 )
 

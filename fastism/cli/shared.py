@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-#: Exit codes beside 0 and click's 2 for wrong usage.
-FAILED, NOTHING_DONE = 1, 3
+#: Exit code where no row was left, beside 0 and click's own: 1 for errors and 2 for wrong usage.
+NOTHING_DONE = 3
 
 Decorator = Callable[[Any], Any]
 
@@ -126,6 +126,15 @@ def metrics(names: Sequence[str], pseudocount: float | None) -> list[Any]:
 def engine_options(batch_size: int | None, memory: str) -> dict[str, Any]:
     """As FastISM takes them."""
     return {"batch_size": batch_size or "auto", "memory": memory}
+
+
+def example(ism: Any, length: int) -> tuple[Any, int]:
+    """A random sequence of this length with what else the model takes, as FastISM takes them; and A, its letters."""
+    from fastism.check import random_inputs
+
+    graph = ism._at(ism._graph, length=length).graph
+    arrays = random_inputs(graph, graph.inputs[0], 1, 0)
+    return arrays if len(arrays) > 1 else arrays[0], arrays[0].shape[2]
 
 
 def hashes(models: Sequence[str]) -> dict[str, Any]:
