@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,6 +25,8 @@ Tensor = Any
 MOST_VARIANTS, LEAST_VARIANTS = 2048, 6
 #: Sequences that are predicted whole at once, at most.
 MOST_WHOLE = 64
+#: Values in a window from which on it is cheaper to write it by itself.
+LONG_WINDOW = 64
 #: Chunks that TensorFlow runs op by op sooner than it compiles them.
 FEW = 4
 
@@ -225,6 +228,7 @@ class Engine:
                 now = time.perf_counter()
                 if self.batch_size == "auto" and chunk.shape.groups <= len(groups):  # else it is mostly filling
                     seconds = now - clock if chunk.compiled else chunk.seconds
+                    seconds *= chunk.wanted / chunk.shape.groups  # it may be a little smaller or larger than asked for
                     self._tuner(width, groups.members).note(chunk.wanted, seconds, fresh=not chunk.compiled)
                 clock = now
                 if progress is not None:
@@ -394,16 +398,26 @@ class Engine:
                 target[cells] = values
                 continue
             span, at = plan.spans[tensor], starts[keep]
-            where = span.start[at][:, None] + np.arange(span.width)  # (V, W)
-            changed = (where >= span.lo[at][:, None]) & (where < span.hi[at][:, None])
-            row, column = np.nonzero(changed)
-            place = where[row, column]
-            begin = self.window(plan.width, i) if compact else None
-            if begin is not None:
-                place = place - begin[0][at[row]]
-            there = (cells[row], place)
-            wide = np.int64 if target.dtype.kind in "iub" else target.dtype
-            target[there] = (target[there].astype(wide) + values[row, column].astype(wide)).astype(target.dtype)
+            origin = self.window(plan.width, i) if compact else None
+            first = np.zeros_like(at) if origin is None else origin[0][at]
+            lo, hi = (np.clip(edge[at], span.start[at], span.start[at] + span.width) for edge in (span.lo, span.hi))
+            _add(target, cells, lo - first, hi - first, values, lo - span.start[at])
+
+
+def _add(target: np.ndarray, cells, lo, hi, deltas: np.ndarray, begin) -> None:
+    """Add to the positions ``[lo, hi)`` of rows ``cells`` as many of ``deltas`` (V, W, ...), from ``begin`` on."""
+    wide = np.int64 if target.dtype.kind in "iub" else target.dtype
+
+    def added(there: Any, here: Any) -> None:
+        target[there] = (target[there].astype(wide) + deltas[here].astype(wide)).astype(target.dtype)
+
+    if math.prod(deltas.shape[1:]) >= LONG_WINDOW:  # a stretch for each mutant, rather than an index for each value
+        for v, (cell, first, end, at) in enumerate(zip(cells, lo, hi, begin, strict=True)):
+            added((cell, slice(first, end)), (v, slice(at, at + end - first)))
+        return
+    columns = np.arange(deltas.shape[1])
+    row, column = np.nonzero((columns >= begin[:, None]) & (columns < (begin + hi - lo)[:, None]))
+    added((cells[row], (lo - begin)[row] + column), (row, column))
 
 
 def _deltas(x: np.ndarray, edits: Edits, sequence, start, edit) -> np.ndarray:
