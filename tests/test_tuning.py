@@ -103,3 +103,22 @@ def test_small_jobs_are_not_compiled_on_tensorflow(monkeypatch):
     assert len(compiled) == 1
     for mutant in few:
         np.testing.assert_allclose(mutant, few[-1], atol=1e-5)
+
+
+def test_a_size_is_judged_by_what_a_chunk_held(monkeypatch):
+    """A chunk of 4 groups may become one of 3: 12 variants are as many as some axis is long."""
+    noted = []
+    clock = itertools.count()
+    monkeypatch.setattr(engine.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(Tuner, "propose", lambda self, left: 4)
+    monkeypatch.setattr(Tuner, "note", lambda self, size, seconds, *, fresh=False: noted.append((size, seconds)))
+    x = keras.Input((60, 4))
+    model = randomize(keras.Model(x, L.Dense(2)(L.Flatten()(L.Conv1D(12, 7, activation="relu")(x)))))
+    ism = FastISM(model, test_correctness=False)
+    ism.saturate(X[:1])
+    assert {chunk.groups for chunk in ism._engine._few} | {chunk.groups for chunk in ism._engine._chunks} == {3}
+    assert noted
+    for size, seconds in noted:  # whole ticks of the clock for 3 groups, of 4 that were asked for
+        assert size == 4
+        assert seconds * 3 / 4 == pytest.approx(round(seconds * 3 / 4))
+        assert seconds != round(seconds) or round(seconds) % 4 == 0
