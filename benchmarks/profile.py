@@ -34,6 +34,8 @@ from benchmarks.report import PERFORMANCE, write_json
 NAME = "profile"
 #: Rows and columns of the matrices whose product is the machine's own rate.
 SQUARE = 1024
+#: Changed steps of a plan from which on those without products are timed together: each cut is compiled.
+LONG = 60
 
 
 # ---------------------------------------------------------------------- in the child: one model, one backend
@@ -79,7 +81,7 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
         ],
         repeats,
     )
-    steps = by_step(plan, shape.groups * shape.members, [planned for planned, _ in parts], times)
+    steps = by_step(plan, shape.groups * shape.members, [together for together, _ in parts], times)
     return {
         "date": begun,
         "load": load(),
@@ -131,38 +133,53 @@ def least(calls: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
     return [min(times) for times in zip(*rounds, strict=True)]
 
 
-def cuts(engine: Any, plan: Any, shape: Any, args: Sequence[Any]) -> list[tuple[Any, Callable[[], Any]]]:
-    """Each changed step of a chunk, and a call of the chunk up to it, in execution order."""
-    from fastism import backend
+def runs(plan: Any, long: int = LONG) -> list[list[int]]:
+    """The changed steps of a plan, by their numbers; where they are more than ``long``, passes in a row together."""
     from fastism.plan import REFERENCE
 
-    cache, sequence, slots, delta = args
-    starts, found = _columns(plan.slot_table, slots), []
-    for k, planned in enumerate(plan.steps):
-        if planned.state == REFERENCE:
-            continue
-        part = replace(plan, steps=plan.steps[: k + 1])
-        run = backend.compile_function(_cut(part, plan, shape), plan.graph.variables, engine.mode)
-        given = (cache, sequence, part.slot_table[:, starts], delta)
-        found.append((planned, lambda run=run, given=given: devices.wait(run(*given))))
+    changed = [k for k, planned in enumerate(plan.steps) if planned.state != REFERENCE]
+    found: list[list[int]] = []
+    for k in changed:
+        multiplies = products(plan, plan.steps[k]) > 0
+        if found and len(changed) > long and not multiplies and not products(plan, plan.steps[found[-1][-1]]):
+            found[-1].append(k)
+        else:
+            found.append([k])
     return found
 
 
-def by_step(plan: Any, variants: int, steps: Sequence[Any], times: Sequence[float]) -> list[dict[str, Any]]:
+def cuts(engine: Any, plan: Any, shape: Any, args: Sequence[Any]) -> list[tuple[list[Any], Callable[[], Any]]]:
+    """The changed steps of a chunk, and a call of the chunk up to them, in execution order."""
+    from fastism import backend
+
+    cache, sequence, slots, delta = args
+    starts, found = _columns(plan.slot_table, slots), []
+    for numbers in runs(plan):
+        part = replace(plan, steps=plan.steps[: numbers[-1] + 1])
+        run = backend.compile_function(_cut(part, plan, shape), plan.graph.variables, engine.mode)
+        given = (cache, sequence, part.slot_table[:, starts], delta)
+        steps = [plan.steps[k] for k in numbers]
+        found.append((steps, lambda run=run, given=given: devices.wait(run(*given))))
+    return found
+
+
+def by_step(plan: Any, variants: int, steps: Sequence[Sequence[Any]], times: Sequence[float]) -> list[dict[str, Any]]:
     """What each step adds to the time up to the one before."""
     found, before = [], 0.0
-    for planned, seconds in zip(steps, times, strict=True):
-        wired, span = planned.wired, plan.spans.get(planned.wired.outputs[0])
+    for together, seconds in zip(steps, times, strict=True):
+        wired, span = together[-1].wired, plan.spans.get(together[-1].wired.outputs[0])
+        kinds = [p.wired.call.kind if p.wired.step is None else type(p.wired.step).__name__ for p in together]
+        calls = dict.fromkeys(p.wired.call.name for p in together)
         found.append(
             {
-                "call": wired.call.name,
-                "step": wired.call.kind if wired.step is None else type(wired.step).__name__,
-                "state": planned.state,
+                "call": " ... ".join(dict.fromkeys((next(iter(calls)), wired.call.name))),
+                "step": ", ".join(dict.fromkeys(kinds)),
+                "state": together[-1].state,
                 "window": None if span is None else span.width,
                 "shape": list(plan.program.shapes[wired.outputs[0]]),
                 "up_to_s": seconds,
                 "adds_s": seconds - before,
-                "gflop": 2 * products(plan, planned) * variants / 1e9,
+                "gflop": 2 * sum(products(plan, p) for p in together) * variants / 1e9,
             }
         )
         before = seconds

@@ -237,5 +237,6 @@ def test_a_peak_is_forgotten():
     del large
     forget_peak()
     after = peak_memory()
-    assert before is not None and after is not None
+    assert before is not None
+    assert after is not None
     assert before - after > 100

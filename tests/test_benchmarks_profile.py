@@ -109,3 +109,16 @@ def test_the_documentation_shows_what_the_file_holds():
 @pytest.mark.parametrize("arguments", [[], ["bassett"], ["basset", "--repeats=0"]])
 def test_misspelt_arguments_are_refused(arguments):
     assert CliRunner().invoke(profile.main, arguments).exit_code == 2
+
+
+def test_passes_of_a_long_plan_are_timed_together():
+    ism = FastISM(Tiny("tiny", "", 30).build(), test_correctness=False)
+    plan = ism._engine.plan(1)
+    each, together = profile.runs(plan), profile.runs(plan, long=3)
+    assert [k for numbers in together for k in numbers] == [k for numbers in each for k in numbers]
+    assert all(len(numbers) == 1 for numbers in each)
+    kinds = [[plan.steps[k].wired.call.name for k in numbers] for numbers in together]
+    assert kinds[1:3] == [["conv"], ["second"]]  # after the product of "conv" comes its activation
+    rows = profile.by_step(plan, 10, [[plan.steps[k] for k in numbers] for numbers in together], range(len(together)))
+    assert sum(row["gflop"] for row in rows) > 0
+    assert rows[3]["call"].startswith("add ... flatten")
