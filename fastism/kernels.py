@@ -190,22 +190,33 @@ def overlay(parts: Sequence[tuple[Tensor, int]], width: int) -> Tensor:
     return functools.reduce(operator.add, [place(piece, at, width) for piece, at in parts])
 
 
-def block_size(width: int, channels: int, kernel: int, dilation: int) -> int:
-    """How many neighbours :func:`spread_in_blocks` should take at once; 1 where :func:`spread` is the better way.
+def blocking(width: int, out: int, cin: int, cout: int, kernel: int, dilation: int) -> tuple[int, bool]:
+    """How many neighbours to take at once, and whether to go by outputs, :func:`collect_in_blocks`.
 
-    Counted for each input position and output channel: products, of which the processor does many at once, and values
-    written between the product and the sum over taps, which cost memory traffic.
+    By inputs it is :func:`spread_in_blocks`, or :func:`spread` where one at a time is the better way. Counted for each
+    channel of the output: products, of which the processor does many at once, and values written between the products
+    and their sum, or read once more for each block of outputs, which cost memory traffic.
+
+    Args:
+        width, out: Positions of the window and of the output's window.
+        cin, cout: Channels of the input and of the output.
+        kernel, dilation: Of the convolution.
     """
 
-    def cost(block: int) -> float:
-        if block == 1:
-            return kernel * (PRODUCT * channels + TRAFFIC)
+    def cost(way: tuple[int, bool]) -> float:
+        block, by_outputs = way
+        if way == (1, False):
+            return width * kernel * (PRODUCT * cin + TRAFFIC)
         rows = -(-(block + kernel - 1) // block)
-        filled = -(-width // (block * dilation)) * block * dilation / width
+        filled = -(-(out if by_outputs else width) // (block * dilation)) * block * dilation
         turned = 2 * TRAFFIC if dilation > 1 else 0.0
-        return filled * (rows * block * PRODUCT * channels + rows * TRAFFIC + turned)
+        moved = 1 + rows * cin / cout if by_outputs else rows
+        return filled * (rows * block * PRODUCT * cin + moved * TRAFFIC + turned)
 
-    return min((1, 2, 4, 8, 16), key=cost)
+    ways = [(block, False) for block in (1, 2, 4, 8, 16)]
+    if kernel > 1 and out < width:
+        ways += [(block, True) for block in (1, 2, 4, 8, 16)]
+    return min(ways, key=cost)
 
 
 def band(taps: Tensor, block: int) -> Tensor:
@@ -260,6 +271,44 @@ def spread_in_blocks(
         total = ops.transpose(total, (0, 1, 3, 2, 4))
     total = ops.reshape(total, (g, m, (blocks + rows - 1) * block * dilation, cout))
     return place(total[:, :, : w + (kernel - 1) * dilation], offset, width)
+
+
+def collected(matrix: Tensor, block: int, kernel: int) -> Tensor:
+    """What :func:`band` gives, laid out for :func:`collect_in_blocks`: (R * block * Cin, block * Cout)."""
+    rows = -(-(block + kernel - 1) // block)
+    wide, cout = matrix.shape[0], matrix.shape[1] // rows
+    return ops.reshape(ops.transpose(ops.reshape(matrix, (wide, rows, cout)), (1, 0, 2)), (rows * wide, cout))
+
+
+def collect_in_blocks(
+    delta: Tensor, matrix: Tensor, block: int, kernel: int, dilation: int, offset: Ints | int, width: int
+) -> Tensor:
+    """What :func:`spread_in_blocks` gives, by the inputs that each block of outputs reads.
+
+    Where fewer outputs are wanted than there are inputs, as at the end of a network whose ends are cropped, it takes
+    that many fewer products.
+
+    Args:
+        delta: (G, M, W, Cin).
+        matrix: As :func:`collected` gives it.
+        block, kernel, dilation, offset, width: As for :func:`spread_in_blocks`; neighbours are outputs.
+
+    Returns:
+        (G, M, ``width``, Cout).
+    """
+    delta = ops.cast(delta, matrix.dtype)
+    g, m, _, cin = delta.shape
+    rows = -(-(block + kernel - 1) // block)
+    cout, step = matrix.shape[1] // block, block * dilation
+    blocks = -(-width // step)
+    x = place(delta, offset + (rows - 1) * step, (blocks + rows - 1) * step)
+    x = ops.reshape(x, (g * m, blocks + rows - 1, block, dilation, cin))
+    x = ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4)), (g * m, blocks + rows - 1, dilation, block * cin))
+    read = [x[:, rows - 1 - r : rows - 1 - r + blocks] for r in range(rows)]
+    read = read[0] if rows == 1 else ops.concatenate(read, axis=3)
+    y = backend.matmul(ops.reshape(read, (g * m * blocks * dilation, rows * block * cin)), matrix)
+    y = ops.transpose(ops.reshape(y, (g * m, blocks, dilation, block, cout)), (0, 1, 3, 2, 4))
+    return ops.reshape(y, (g, m, blocks * step, cout))[:, :, :width]
 
 
 def _products(delta: Tensor, taps: Tensor, groups: int) -> Tensor:

@@ -199,7 +199,23 @@ def test_products_of_blocks_give_what_products_of_taps_give(w, k, dilation, bloc
     np.testing.assert_allclose(numpy(got), numpy(want), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("block", [1, 2, 4])
+@pytest.mark.parametrize(("w", "k", "dilation"), [(1, 3, 1), (7, 5, 1), (23, 11, 3), (40, 2, 5), (9, 9, 4), (6, 1, 1)])
+@pytest.mark.parametrize("offset", [1, -7, -30, [-2, 0, 3]])
+def test_outputs_by_what_they_read_are_the_same(w, k, dilation, block, offset):
+    rng = np.random.default_rng(w + k)
+    delta, taps = tensor(rng.normal(size=(3, 2, w, 4))), tensor(rng.normal(size=(1, 4, k, 5)))
+    offset = offset if isinstance(offset, int) else tensor(np.array(offset))
+    for width in (2, 9, w + (k - 1) * dilation):
+        want = kernels.spread(delta, taps, dilation, offset, width)
+        matrix = kernels.collected(kernels.band(taps, block), block, k)
+        got = kernels.collect_in_blocks(delta, matrix, block, k, dilation, offset, width)
+        np.testing.assert_allclose(numpy(got), numpy(want), rtol=1e-4, atol=1e-4)
+
+
 def test_blocks_are_for_wide_windows_and_long_kernels():
-    assert kernels.block_size(2000, 32, 41, 25) == 8, "SpliceAI"
-    assert kernels.block_size(7, 300, 11, 1) == 1, "Basset's second convolution"
-    assert kernels.block_size(535, 64, 3, 256) == 1, "BPNet"
+    assert kernels.blocking(2000, 3000, 32, 32, 41, 25) == (8, False), "SpliceAI, windows that grow"
+    assert kernels.blocking(1101, 101, 32, 32, 41, 25)[1], "SpliceAI, of which the ends are cropped"
+    assert not kernels.blocking(1041, 1000, 128, 1, 75, 1)[1], "ChromBPNet's profile, of one channel"
+    assert kernels.blocking(7, 17, 300, 200, 11, 1) == (1, False), "Basset's second convolution"
+    assert kernels.blocking(535, 1047, 64, 64, 3, 256) == (1, False), "BPNet"

@@ -28,7 +28,7 @@ from fastism.rules.step import (
     channels,
     only,
 )
-from fastism.window import Ints, Slide, Span, Spread, same_padding, through
+from fastism.window import Ints, Slide, Span, Spread, same_padding, through, trimmed
 
 FAMILY = "convolution"
 LAST = "channels_last"
@@ -58,8 +58,11 @@ class Convolve(Step):
         kernel, stride = self.kernel(), self.slide.stride
         if stride == 1:
             taps = _grouped(ops.flip(kernel, axis=0), self.groups)
-            block = self._block(given)
-            return {"taps": taps} if block == 1 else {"band": kernels.band(taps, block)}
+            block, by_outputs = self._blocking(given)
+            if (block, by_outputs) == (1, False):
+                return {"taps": taps}
+            band = kernels.band(taps, block)
+            return {"read": kernels.collected(band, block, self.slide.kernel)} if by_outputs else {"band": band}
         if self.groups > 1:
             return {"kernel": kernel}
         k, cin, cout = kernel.shape
@@ -89,18 +92,19 @@ class Convolve(Step):
         first = window.span.start + self.slide.pad - self.slide.reach
         offset = kernels_offset(at, first, window.span, self.slide.pad - self.slide.reach, out)
         delta, dilation = _as_lines(window.delta), self.slide.dilation
-        if "band" in at.prepared:
-            block = self._block(at.given)
-            return kernels.spread_in_blocks(
-                delta, at.prepared["band"], block, self.slide.kernel, dilation, offset, out.width
-            )
+        for name, function in (("band", kernels.spread_in_blocks), ("read", kernels.collect_in_blocks)):
+            if name in at.prepared:
+                block, _ = self._blocking(at.given)
+                return function(delta, at.prepared[name], block, self.slide.kernel, dilation, offset, out.width)
         return kernels.spread(delta, at.prepared["taps"], dilation, offset, out.width, self.groups)
 
-    def _block(self, given: Given) -> int:
+    def _blocking(self, given: Given) -> tuple[int, bool]:
+        """How many neighbours are taken at once, and whether of the outputs."""
         if self.groups > 1:
-            return 1
-        cin = math.prod(given.shapes[0][1:])
-        return kernels.block_size(only(given.spans).width, cin, self.slide.kernel, self.slide.dilation)
+            return 1, False
+        out = trimmed(only([self.place(given).span]), given.need)
+        cin, cout = math.prod(given.shapes[0][1:]), channels(given.out_shape)
+        return kernels.blocking(only(given.spans).width, out.width, cin, cout, self.slide.kernel, self.slide.dilation)
 
     def _strided(self, at: At, window, out: Span) -> Tensor:
         """Blocks of ``stride`` positions become channels; then it is a convolution of stride 1."""
