@@ -8,12 +8,14 @@ appear. Nothing of the user's model is modified, cloned or renamed.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import keras
@@ -141,16 +143,44 @@ def _parts(op: Any) -> list[Any]:
 
 
 def _settings(layer: Any) -> tuple[Any, ...]:
-    """Attributes that users may set: numbers, texts, functions and sequences of such; and a ``call`` of its own."""
+    """Attributes that users may set: numbers, texts, functions, arrays and what holds such; and a ``call`` of its own.
+
+    Of a user's own class private ones too, but for those that every layer has.
+    """
     found: list[Any] = []
+    own = not _of_keras(type(layer))
     for name, value in sorted(vars(layer).items()):
-        if not name.startswith("_") and name not in _CHANGING:
-            leaves = tree.flatten(value) if isinstance(value, list | tuple) else [value]
-            if all(isinstance(leaf, _PLAIN) or callable(leaf) for leaf in leaves):
-                found.append((name, *leaves))
+        hidden = name.startswith("_") and (not own or name in _of_every_layer())
+        if not hidden and name not in _CHANGING:
+            found.append((name, *(_noted(leaf) for leaf in _leaves(value))))
     hidden = ("pool_mode", "lora_enabled", "quantization_mode")
     policy = getattr(getattr(layer, "dtype_policy", None), "name", None)
     return (*found, *(getattr(layer, name, None) for name in hidden), policy)
+
+
+def _leaves(value: Any) -> list[Any]:
+    """What lists, tuples and dicts hold, keys included; a value alone."""
+    if isinstance(value, Mapping):
+        value = [item for pair in value.items() for item in pair]
+    return [leaf for item in value for leaf in _leaves(item)] if isinstance(value, list | tuple) else [value]
+
+
+def _noted(value: Any) -> Any:
+    """What tells whether a value has changed; None for what cannot be told."""
+    if isinstance(value, _PLAIN) or callable(value):
+        return value
+    if not isinstance(value, np.ndarray) and (isinstance(value, keras.Variable) or not keras.ops.is_tensor(value)):
+        return None
+    try:
+        array = np.asarray(keras.ops.convert_to_numpy(value))
+    except Exception:  # a tensor that a trace left behind has no value, and says so in ways of its own
+        return None
+    return (array.shape, str(array.dtype), hashlib.sha1(array.tobytes(), usedforsecurity=False).hexdigest())
+
+
+@cache
+def _of_every_layer() -> frozenset[str]:
+    return frozenset(vars(keras.layers.Layer()))
 
 
 def layers_of(model: Any) -> tuple[Any, ...]:

@@ -214,7 +214,27 @@ def test_two_threads_and_one_model():
         np.testing.assert_allclose(mutant, want, rtol=1e-4, atol=1e-6)
 
 
+class Gain(L.Layer):
+    """Multiplies by what it holds: not as weights, but as users keep constants."""
+
+    def __init__(self):
+        super().__init__(name="own")
+        self.array = np.ones(6, "float32")
+        self.tensor = keras.ops.ones(6)
+        self.by_name = {"first": [1.0, 2.0], "second": np.ones(6, "float32")}
+        self._hidden = 1.0
+
+    def call(self, x):
+        x = x * keras.ops.convert_to_tensor(self.array) * keras.ops.convert_to_tensor(self.by_name["second"])
+        return x * self.tensor * self.by_name["first"][1] * self._hidden
+
+
 CHANGES = {
+    "array": (Gain, {"array": np.arange(6, dtype="float32")}),
+    "tensor": (Gain, {"tensor": keras.ops.arange(6, dtype="float32")}),
+    "number in a dict": (Gain, {"by_name": {"first": [1.0, 5.0], "second": np.ones(6, "float32")}}),
+    "array in a dict": (Gain, {"by_name": {"first": [1.0, 2.0], "second": np.arange(6, dtype="float32")}}),
+    "hidden": (Gain, {"_hidden": 3.0}),
     "dilation": (lambda: L.Conv1D(6, 3, padding="same", name="own"), {"dilation_rate": (2,)}),
     "padding": (lambda: L.Conv1D(6, 3, padding="same", name="own"), {"padding": "causal"}),
     "axis": (lambda: L.UnitNormalization(name="own"), {"axis": 1}),
@@ -256,6 +276,15 @@ def test_using_a_model_is_no_change():
     one.fit(X, np.zeros((2, 2)), verbose=0)
     assert ism._engine is before
     assert agrees(ism)
+
+
+def test_using_a_layer_of_ones_own_is_no_change():
+    one = model(layer=Gain())
+    ism = fast(one)
+    before = ism._engine
+    ism.saturate(X)
+    one.predict(X, verbose=0)
+    assert ism._engine is before
 
 
 @pytest.mark.parametrize("name", ["plain", *list(DESIGNS)[:6]])
