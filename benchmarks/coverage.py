@@ -123,7 +123,7 @@ def measure(architecture: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     end = min(length, start + settings["positions"])
     ism, construct = timed(whole.fast)
     _, first = timed(ism.saturate, whole.given, start, end)
-    settle(first, ism.saturate, whole.given, start, end)
+    settle(ism, whole.given, start, end)
     cells = _cells(whole.bases, range(start, end))
     naive = Naive(whole, whole.bases, cells, settings["naive_batches"], None)
     (saturation, fast_times), (predicted, naive_times) = in_turns(

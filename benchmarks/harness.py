@@ -24,12 +24,16 @@ def timed(call: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, flo
     return result, time.perf_counter() - begun
 
 
-def settle(seconds: float, call: Callable[..., Any], *args: Any) -> None:
-    """Repeat a short call, of these seconds at first, until all is compiled: a handful of chunks is not, at first."""
-    for _ in range(5):
-        if seconds > 2:
+def settle(ism: Any, *args: Any) -> None:
+    """Repeat ``ism.saturate`` until it compiles nothing more.
+
+    A handful of chunks is not compiled at first, and long work tries chunks of other sizes.
+    """
+    for k in range(8):
+        before = set(ism._engine._chunks)
+        ism.saturate(*args)
+        if k > 2 and set(ism._engine._chunks) == before:
             return
-        _, seconds = timed(call, *args)
 
 
 def one_hot(count: int, length: int, seed: int) -> Any:

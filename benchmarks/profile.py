@@ -64,7 +64,7 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
     start, end = case.positions(length)
     x = one_hot(1, length, request["seed"])
     ism = fastism.FastISM(testing.randomize(case.build(length)), test_correctness=False)
-    settle(0, ism.saturate, x, start, end)
+    settle(ism, x, start, end)
     engine = ism._engine
     with _calls(engine, "_reference_function") as references, _calls(engine, "_chunk_function") as chunks:
         ism.saturate(x, start, end)

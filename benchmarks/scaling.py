@@ -78,7 +78,7 @@ def sequences(request: Mapping[str, Any]) -> dict[str, Any]:
     for count in request["counts"]:
         x = one_hot(count, length, request["seed"])
         _, first = timed(ism.saturate, x, start, end)
-        settle(first, ism.saturate, x, start, end)
+        settle(ism, x, start, end)
         times = [timed(ism.saturate, x, start, end)[1] for _ in range(request["repeats"])]
         found.append({"sequences": count, "first_s": first, "times_s": times, "each_s": median(times) / count})
     return {**_circumstances(), "length": length, "counts": found, "ratio": found[0]["each_s"] / found[-1]["each_s"]}
@@ -114,7 +114,7 @@ def memory(request: Mapping[str, Any]) -> dict[str, Any]:
     count = math.ceil(OVER * budget / cached) if request["over"] else 1
     x = one_hot(count, length, request["seed"])
     saturation, first = timed(ism.saturate, x, start, end)
-    settle(first, ism.saturate, x, start, end)
+    settle(ism, x, start, end)
     after, on_device_after = peak_memory(), devices.peak_memory()
     given, results = x.nbytes / 2**20, _mib(saturation)
     del saturation

@@ -94,7 +94,7 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
     ism, construct = timed(fastism.FastISM, model, test_correctness=checked, **options)
     _, first = timed(ism.saturate, x, start, end)
     memory["fast"], on_device["fast"] = peak_memory(), devices.peak_memory()
-    settle(first, ism.saturate, x, start, end)
+    settle(ism, x, start, end)
 
     cells = substitutions(x, start, end)
     batches = [b for b in request["naive_batches"] if b * length <= BIG] or request["naive_batches"][:1]
