@@ -285,7 +285,7 @@ def plot_maps(chosen: PlantedSequences, differences: np.ndarray, *, predictions:
         va="top",
     )
     legend = (
-        "Curve and letters: importance, minus the mean change over the three substitutions.\n"
+        "Curve and letters: importance, minus a quarter of what the three substitutions change together.\n"
         "Heatmap: red raises the log-odds of a motif, blue lowers them; a dot marks the sequence's own "
         "letter."
     )

@@ -44,7 +44,7 @@ def plot_ism(
     title: str | None = None,
     highlight: Highlight | Iterable[Highlight] | None = None,
     alphabet: str = "ACGT",
-    rule: str = "mean3",
+    rule: str = "mean4",
     palette: str = "default",
     limit: float | None = None,
     label: str = "change of the prediction",
@@ -70,8 +70,8 @@ def plot_ism(
         highlight: one or several ranges to bracket over the logo, `(start, end)` or `(start, end, label)`,
             0-based, half-open, counted like the x axis.
         alphabet: the A letters in the order of the columns.
-        rule: how differences become heights, `"mean3"` (as `importance`, -S / (A - 1)) or `"mean4"` (-S / A),
-            see `fastism.scores.attribution`.
+        rule: how differences become heights, `"mean4"` (-S / A) or `"mean3"` (-S / (A - 1)), see
+            `fastism.scores.attribution`.
         palette: colours of the letters, `"default"` or `"colourblind"`; the heatmap's red and blue suit both.
         limit: the difference at which the colours end, in units of the prediction; None takes the largest
             one.
