@@ -303,6 +303,14 @@ def test_distances_stand_upright_in_one_hue(scores):
     assert again.get_ylim() == logo.get_ylim()
 
 
+def test_a_hanging_t_has_its_bar_at_the_end_whatever_the_rounding():
+    x = np.eye(4)[[3] * 60]
+    logo, _ = plot_ism(x, (1 - x) * np.random.default_rng(0).uniform(5, 10, (60, 1)))
+    for corners in (patch.get_path().vertices[:-1] for patch in logo.patches):
+        foot, inner, top = np.unique(corners[:, 1].round(6))
+        assert inner - foot < top - inner, "no block on a short stem"
+
+
 def test_a_tall_t_is_no_pin():
     """Its upper bar grows with it only so far, its stem is a third of its width; low ones keep the font's shape."""
     x = np.eye(4)[[3, 3, 3]]

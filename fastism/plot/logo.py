@@ -170,7 +170,7 @@ def _slim(glyphs: Iterable[Any], most: float) -> None:
         x, y = (_levels(corners[drawn, k]) for k in (0, 1))
         if len(x) != 4 or len(y) != 3:  # a font with serifs
             continue
-        wide, outer = x[3] - x[0], y[2] if y[2] > 0 else y[0]
+        wide, outer = x[3] - x[0], max(y[0], y[2], key=abs)  # the other end is 0, but for rounding
         for side, level in ((-1, x[1]), (1, x[2])):
             corners[np.abs(corners[:, 0] - level) < 1e-6 * wide, 0] = (x[0] + x[3]) / 2 + side * 0.17 * wide
         if abs(outer - y[1]) > most:
