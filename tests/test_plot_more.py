@@ -147,6 +147,22 @@ def test_a_triangle_puts_each_pair_between_and_above_its_positions():
 
 
 @pytest.mark.parametrize(
+    ("strand", "ticks", "label"),
+    [
+        ("+", ["1,040", "1,041", "1,045"], "chr1 (bp)"),
+        ("-", ["1,059", "1,058", "1,054"], "chr1 (bp, minus strand)"),
+    ],
+)
+def test_pairs_within_a_region_stand_at_its_coordinates(strand, ticks, label):
+    axis = plot_pairs([40, 41, 45], np.zeros((3, 3)), region=Region("chr1", 1000, 1100, strand))
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ticks
+    assert axis.get_xlabel() == label
+    assert plot_pairs([40, 41], np.zeros((2, 2))).get_xlabel() == "position (bp)"
+    with pytest.raises(ValueError, match=r"holds 100 positions; 3 positions from 98 on do not lie within it"):
+        plot_pairs([98, 100], np.zeros((2, 2)), region=Region("chr1", 1000, 1100, strand))
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"layout": "circle"}, "layout is 'circle'; 'triangle' or 'square' is accepted"),
