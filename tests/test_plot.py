@@ -103,6 +103,17 @@ def test_logo_letters_are_as_tall_as_the_importance(example):
     assert (min(box.y0 for box in boxes) < 0) == bool((scores < 0).any())
 
 
+@pytest.mark.parametrize("height", [3, 12])
+def test_the_label_of_the_logo_is_no_longer_than_its_axis(example, height):
+    from matplotlib.figure import Figure
+
+    logo, _ = plot_ism(*example, axes=Figure(figsize=(6, height)).subplots(2, 1))
+    logo.figure.draw_without_rendering()
+    label, axis = logo.yaxis.label.get_window_extent(), logo.get_window_extent()
+    assert axis.y0 <= label.y0 < label.y1 <= axis.y1
+    assert logo.get_ylabel().split() == ["importance", "(mean4)"]
+
+
 def test_a_sequence_too_long_for_letters_gets_bars():
     length = plot.MAX_LETTERS + 1
     sequence = np.eye(4)[np.arange(length) % 4]

@@ -33,6 +33,8 @@ from fastism.scores import attribution
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+LABEL_ROOM = 105.0  # points that the logo's label needs in one line
+
 
 def plot_ism(
     reference_onehot: Any,
@@ -103,7 +105,8 @@ def plot_ism(
     ranges = ruler.ranges(highlight)
     logo, heatmap = axes if axes is not None else two_axes(len(sequence))
     _draw_logo(logo, sequence, scores, ruler, alphabet, colours)
-    logo.set_ylabel(f"importance ({rule})", fontsize=9, color=INK)
+    gap = " " if size_in_points(logo)[1] > LABEL_ROOM else "\n"
+    logo.set_ylabel(f"importance{gap}({rule})", fontsize=9, color=INK)
     scale = colour_scale(reach(delta, limit), signed=signed)
     _draw_heatmap(heatmap, sequence, delta, ruler, alphabet, colours, scale, label)
     logo.set_xlim(*ruler.limits)
