@@ -21,6 +21,7 @@ from fastism.demo import MOTIF
 
 LENGTH, CHROMOSOME, WIDTH = 1000, 5000, 15
 SHARE = 0.8  # of the motif's letters, by weight, that a copy must have to be seen
+WORSE = (0.0, 0.3, 0.7)  # of a letter's weight, what each of the others counts against the motif
 OTHER = str.maketrans("ACGT", "TGCA")
 #: Where motifs begin in the genome, and on which strand.
 SITES = ((1088, "+"), (1116, "-"), (143, "-"), (2490, "+"), (3597, "-"), (3620, "-"))
@@ -73,9 +74,11 @@ def detectors(rng: np.random.Generator, noise: float) -> tuple[np.ndarray, np.nd
     """Weights of a first layer: the motif, the motif on the other strand, six filters of noise."""
     weights = np.zeros((WIDTH, 4, 8))
     worth = rng.uniform(0.4, 1.6, len(MOTIF))
+    order = np.random.default_rng(0)  # which letters are worse is the same in all models
     for i, letter in enumerate(MOTIF):
-        weights[i, :, 0] = -worth[i] / 3
-        weights[i, "ACGT".index(letter), 0] = worth[i]
+        here = "ACGT".index(letter)
+        weights[i, np.delete(range(4), here), 0] = -worth[i] * order.permutation(WORSE)
+        weights[i, here, 0] = worth[i]
     weights[: len(MOTIF), :, 1] = weights[: len(MOTIF), :, 0][::-1, ::-1]
     weights[..., 2:] = rng.normal(0, noise, (WIDTH, 4, 6))
     biases = np.zeros(8)

@@ -235,7 +235,8 @@ def report(path: Path) -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         page, shot = Path(name) / "report.html", Path(name) / "report.png"
         write_report(page, result())
-        flags = "--headless --no-sandbox --disable-gpu --hide-scrollbars --no-first-run --window-size=1280,800"
+        flags = "--headless --no-sandbox --disable-gpu --hide-scrollbars --no-first-run --window-size=1536,960"
+        flags += " --force-device-scale-factor=0.8333"  # 1280 pixels wide, with room for both motifs
         options = [*flags.split(), f"--user-data-dir={name}/profile", f"--screenshot={shot}"]
         subprocess.run([chromium, *options, page.as_uri()], check=True, capture_output=True, timeout=60)
         shutil.copyfile(shot, path)

@@ -220,6 +220,7 @@ def draw(finding: Finding, peaks: Peaks, differences: np.ndarray, shown: int = 3
             highlight=(start, start + len(CORE), f"CTCF core, {agreement[index]} of {len(CORE)} positions"),
             label="change of\nlog-odds",
         )
+    figure.align_ylabels()
     return figure
 
 

@@ -285,7 +285,7 @@ def plot_maps(chosen: PlantedSequences, differences: np.ndarray, *, predictions:
         va="top",
     )
     legend = (
-        "Curve and letters: importance, minus the mean change over the three substitutions.\n"
+        "Curve and letters: importance, minus a quarter of what the three substitutions change together.\n"
         "Heatmap: red raises the log-odds of a motif, blue lowers them; a dot marks the sequence's own "
         "letter."
     )
@@ -300,6 +300,7 @@ def plot_maps(chosen: PlantedSequences, differences: np.ndarray, *, predictions:
         _draw_map(axes, one, differences[index], limit)
         title = f"Held-out sequence {index + 1}: log-odds {predictions[index]:+.1f}"
         axes[0].set_title(title, loc="left", fontsize=10.5, weight="bold", color=INK, pad=9)
+    figure.align_ylabels()
     return figure
 
 

@@ -62,7 +62,8 @@ def plot_plan(explanation: Explanation, path: Any, *, title: str = "") -> None:
     axes.plot([POSITIONS + 0.06, COUNTS["this plan"]], [len(rows) - 0.4] * 2, color=TEXT, lw=0.8)
     axes.text(POSITIONS, len(rows), "total", ha="right", **style)
     _counts(axes, len(rows), explanation, **style)
-    axes.set_title(title, loc="left", fontsize=12, color=TEXT)
+    left, right = axes.get_xlim()
+    axes.set_title(title, loc="left", x=-left / (right - left), fontsize=12, color=TEXT)  # over the bars' left ends
     _legend(axes)
     figure.savefig(path, dpi=160)
 

@@ -169,27 +169,28 @@ def mean3(sequences: Any, differences: Any, *, hypothetical: bool = False, mask:
     return attribution(sequences, differences, rule="mean3", hypothetical=hypothetical, mask=mask)
 
 
-def importance(reference_onehot: Any, differences: Any) -> np.ndarray:
-    """How much each position's letter matters: minus the mean effect of replacing it (`mean3`).
+def importance(reference_onehot: Any, differences: Any, *, rule: str = "mean4") -> np.ndarray:
+    """How much each position's letter matters: its attribution, one number for each position.
 
-    With d = mutant - reference and S the sum of d over the other letters, the value is -S / (A - 1), so -S /
-    3 for DNA. It is positive where the model needs the letter that is there. `mean4` (-S / 4) is 3/4 of it
-    for DNA.
+    With d = mutant - reference and S the sum of d over the other letters, the value is -S / A by `mean4` (-S / 4 for
+    DNA) and -S / (A - 1) by `mean3`, minus the mean effect of replacing the letter, which is 4/3 of it for DNA. It is
+    positive where the model needs the letter that is there.
 
     Args:
         reference_onehot: the sequence, shape (L, A) or (N, L, A), one-hot.
         differences: mutant - reference for every letter at every position, same shape, in units of the
             prediction.
+        rule: `"mean4"` or `"mean3"`, as in `attribution`.
 
     Returns:
         The importances, shape (L,) or (N, L), float64. A position that is not one-hot (an N) gets 0.
 
     Raises:
-        ValueError: if the two shapes differ or are not those of sequences.
+        ValueError: if the two shapes differ or are not those of sequences, or the rule is unknown.
 
     Example:
         >>> importance([[0, 1, 0, 0]], [[-3.0, 0.0, -1.0, -2.0]])
-        array([2.])
+        array([1.5])
     """
     sequence = np.asarray(reference_onehot, dtype=np.float64)
     delta = np.asarray(differences, dtype=np.float64)
@@ -199,9 +200,8 @@ def importance(reference_onehot: Any, differences: Any) -> np.ndarray:
             f"{delta.shape}; accepted are two arrays of one shape, (L, A) or (N, L, A). Take one output of "
             "the model first, for instance differences[..., 0]."
         )
-    other = np.where(sequence == 1, 0.0, delta).sum(axis=-1)
-    scores = 0.0 - other / (sequence.shape[-1] - 1)  # 0.0 - x, so that no position shows as -0
-    return np.where(has_letter(sequence), scores, 0.0)
+    other = np.where(sequence == 1, 0.0, delta)  # whatever stands at the letter in place
+    return attribution(sequence, other, rule=rule).sum(axis=-1)
 
 
 def norm2(differences: Any) -> np.ndarray:

@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import keras
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -195,6 +196,14 @@ def test_every_module_is_listed():
     found = {name.split(".")[1] for name in listed()}
     for module in pkgutil.iter_modules(fastism.__path__):
         assert module.name in found | INTERNAL, f"{module.name}: put it on a page of docs/api, or into INTERNAL"
+
+
+def test_the_three_others_of_a_motif_letter_differ_in_the_example():
+    """Else the dots of a position coincide, and their picture cannot show what it is for."""
+    examples = imported("example_files")
+    weights, _ = examples.detectors(np.random.default_rng(1), noise=0.1)
+    for at in range(len(examples.MOTIF)):
+        assert np.diff(np.sort(weights[at, :, 0])).min() > 0.1
 
 
 def test_drawn_figures_are_in_the_repository(make_pages):

@@ -93,6 +93,18 @@ def test_the_check_passes_on_the_core_and_fails_elsewhere(ctcf):
     assert any("inside" in problem or "core matters" in problem for problem in moved)
 
 
+def test_labels_of_the_panels_stand_at_one_x(ctcf):
+    starts = [40, 43, 50]
+    onehot = sequences_with(ctcf, "CCACCAGGGGGCGC", starts)
+    differences = (onehot - 1) * np.array([1, 10, 100])[:, None, None]  # ticks as wide as "1" and as "100"
+    finding = ctcf.find_importance(onehot, -differences.sum(axis=-1) / 4)
+    figure = ctcf.draw(finding, ctcf.Peaks(onehot, np.array(["a", "b", "c"])), differences)
+    figure.draw_without_rendering()
+    labels = [axes.yaxis.label.get_window_extent() for axes in figure.axes if axes.get_ylabel()]
+    assert len(labels) == 4
+    assert np.ptp([label.x1 for label in labels]) < 1
+
+
 def test_without_the_data_the_example_says_so_and_succeeds(ctcf, tmp_path):
     outcome = CliRunner().invoke(ctcf.main, ["--data", str(tmp_path)])
     assert outcome.exit_code == 0

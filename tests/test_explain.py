@@ -287,6 +287,14 @@ def axes_of(monkeypatch):
     return draw
 
 
+def test_the_title_stands_over_the_left_end_of_the_bars(axes_of):
+    axes = axes_of(basset(), 500)
+    axes.figure.draw_without_rendering()
+    (title,) = [text for text in axes.get_children() if getattr(text, "get_text", str)().endswith("at position 500")]
+    left = title.get_window_extent().x0
+    assert left == pytest.approx(axes.transData.transform((0, 0))[0], abs=3)
+
+
 def test_plot_draws_changed_positions_red_on_each_bar(axes_of):
     from matplotlib.colors import to_hex
 

@@ -33,18 +33,18 @@ def gid(artists: list, name: str) -> list:
     return [artist for artist in artists if artist.get_gid() == name]
 
 
-def test_importance_is_minus_a_third_of_the_sum_over_the_other_letters(example):
+def test_importance_is_minus_a_quarter_of_the_sum_over_the_other_letters(example):
     sequence, differences = example
     scores = importance(sequence, differences)
     assert scores.shape == (LENGTH,)
-    assert scores[3] == pytest.approx(2.0)
+    assert scores[3] == pytest.approx(1.5)
     for position in set(range(LENGTH)) - {5}:
-        assert scores[position] == pytest.approx(-differences[position].sum() / 3)
+        assert scores[position] == pytest.approx(-differences[position].sum() / 4)
     assert scores[5] == 0, "a position without a letter has no importance"
 
 
 def test_importance_ignores_what_stands_at_the_own_letter():
-    assert importance([[0, 0, 1, 0]], [[1.0, 1.0, 99.0, 1.0]])[0] == pytest.approx(-1.0)
+    assert importance([[0, 0, 1, 0]], [[1.0, 1.0, 99.0, 1.0]])[0] == pytest.approx(-0.75)
 
 
 def test_importance_of_a_batch_is_that_of_its_sequences(example):
@@ -97,10 +97,21 @@ def test_logo_letters_are_as_tall_as_the_importance(example):
     logo, _ = plot_ism(sequence, differences, start=100)
     boxes = [patch.get_path().get_extents() for patch in logo.patches]
     tallest = max(boxes, key=lambda box: box.height)
-    assert tallest.height == pytest.approx(2.0, rel=0.02)
+    assert tallest.height == pytest.approx(1.5, rel=0.02)
     assert 102.5 < tallest.x0 < tallest.x1 < 103.5
     scores = importance(sequence, differences)
     assert (min(box.y0 for box in boxes) < 0) == bool((scores < 0).any())
+
+
+@pytest.mark.parametrize("height", [3, 12])
+def test_the_label_of_the_logo_is_no_longer_than_its_axis(example, height):
+    from matplotlib.figure import Figure
+
+    logo, _ = plot_ism(*example, axes=Figure(figsize=(6, height)).subplots(2, 1))
+    logo.figure.draw_without_rendering()
+    label, axis = logo.yaxis.label.get_window_extent(), logo.get_window_extent()
+    assert axis.y0 <= label.y0 < label.y1 <= axis.y1
+    assert logo.get_ylabel().split() == ["importance", "(mean4)"]
 
 
 def test_a_sequence_too_long_for_letters_gets_bars():

@@ -147,6 +147,22 @@ def test_a_triangle_puts_each_pair_between_and_above_its_positions():
 
 
 @pytest.mark.parametrize(
+    ("strand", "ticks", "label"),
+    [
+        ("+", ["1,040", "1,041", "1,045"], "chr1 (bp)"),
+        ("-", ["1,059", "1,058", "1,054"], "chr1 (bp, minus strand)"),
+    ],
+)
+def test_pairs_within_a_region_stand_at_its_coordinates(strand, ticks, label):
+    axis = plot_pairs([40, 41, 45], np.zeros((3, 3)), region=Region("chr1", 1000, 1100, strand))
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ticks
+    assert axis.get_xlabel() == label
+    assert plot_pairs([40, 41], np.zeros((2, 2))).get_xlabel() == "position (bp)"
+    with pytest.raises(ValueError, match=r"holds 100 positions; 3 positions from 98 on do not lie within it"):
+        plot_pairs([98, 100], np.zeros((2, 2)), region=Region("chr1", 1000, 1100, strand))
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"layout": "circle"}, "layout is 'circle'; 'triangle' or 'square' is accepted"),
@@ -303,11 +319,19 @@ def test_distances_stand_upright_in_one_hue(scores):
     assert again.get_ylim() == logo.get_ylim()
 
 
+def test_a_hanging_t_has_its_bar_at_the_end_whatever_the_rounding():
+    x = np.eye(4)[[3] * 60]
+    logo, _ = plot_ism(x, (1 - x) * np.random.default_rng(0).uniform(5, 10, (60, 1)))
+    for corners in (patch.get_path().vertices[:-1] for patch in logo.patches):
+        foot, inner, top = np.unique(corners[:, 1].round(6))
+        assert inner - foot < top - inner, "no block on a short stem"
+
+
 def test_a_tall_t_is_no_pin():
     """Its upper bar grows with it only so far, its stem is a third of its width; low ones keep the font's shape."""
     x = np.eye(4)[[3, 3, 3]]
     values = (1 - x) * -np.array([10.0, 0.1, -10])[:, None]
-    logo, _ = plot_ism(x, values, start=1_000_000)
+    logo, _ = plot_ism(x, values, start=1_000_000, rule="mean3")  # as tall as the values
     tall, low, hanging = (patch.get_path().vertices[:-1] for patch in logo.patches)  # without the point that closes
     for corners, height in ((tall, 10), (low, 0.1), (hanging, -10)):
         levels = np.unique(corners[:, 1].round(6))
@@ -315,7 +339,7 @@ def test_a_tall_t_is_no_pin():
         across = np.unique(corners[:, 0].round(6))
         assert across[2] - across[1] == pytest.approx(0.34 * (across[3] - across[0]), rel=1e-3)
     narrow = Figure(figsize=(6, 3)).subplots(2, 1)
-    logo, _ = plot_ism(np.eye(4)[[3] * 80], (1 - np.eye(4)[[3] * 80]) * -10, axes=narrow)
+    logo, _ = plot_ism(np.eye(4)[[3] * 80], (1 - np.eye(4)[[3] * 80]) * -10, axes=narrow, rule="mean3")
     levels = np.unique(logo.patches[0].get_path().vertices[:, 1].round(9))
     assert 10 - levels[1] < 1, "less than a tenth of it"
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 
-from fastism import CompactSaturation, Saturation
+import fastism
+from fastism import CompactSaturation, Saturation, report, writers
 from fastism import plot as plots
+from fastism import scores as formulas
+from fastism.result import ISMScores
 from fastism.scores import (
     RULES,
     attribution,
@@ -90,12 +95,25 @@ def test_projected_is_hypothetical_times_the_sequence():
         np.testing.assert_array_equal(rule(X, D), X * rule(X, D, hypothetical=True))
 
 
-def test_importance_is_mean3_at_the_letter_and_can_be_had_from_plot():
-    np.testing.assert_allclose(importance(X, D), [[2 / 3, -1]])
-    np.testing.assert_allclose(importance(X, D), mean3(X, D).sum(-1))
+def test_importance_is_the_attribution_of_the_letter_and_can_be_had_from_plot():
+    np.testing.assert_allclose(importance(X, D), [[0.5, -0.75]])
+    np.testing.assert_allclose(importance(X, D, rule="mean3"), mean3(X, D).sum(-1))
     assert plots.importance is importance
     with pytest.raises(ValueError, match=r"\(1, 2, 4\).*\(1, 2, 4, 1\).*one output"):
         importance(X, D[..., None])
+
+
+def test_one_rule_is_the_default_of_all_that_take_one():
+    """Else one motif has two heights, 4/3 of each other, in two pictures of one result."""
+    everything = [f for module in (fastism, formulas, plots, report, writers) for f in vars(module).values()]
+    functions = {f for f in (*everything, ISMScores.attributions) if inspect.isfunction(f)}
+    defaults = {
+        f.__name__: parameters["rule"].default
+        for f in functions
+        if "rule" in (parameters := inspect.signature(f).parameters)
+    }
+    assert {"attribution", "importance", "plot_ism", "plot_scores", "write_report", "write_hdf5"} < set(defaults)
+    assert set(defaults.values()) <= {"mean4", None}  # None: no attributions unless asked for
 
 
 def test_norm_over_outputs_is_unsigned_and_zero_at_the_reference():

@@ -33,6 +33,8 @@ from fastism.scores import attribution
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+LABEL_ROOM = 105.0  # points that the logo's label needs in one line
+
 
 def plot_ism(
     reference_onehot: Any,
@@ -44,7 +46,7 @@ def plot_ism(
     title: str | None = None,
     highlight: Highlight | Iterable[Highlight] | None = None,
     alphabet: str = "ACGT",
-    rule: str = "mean3",
+    rule: str = "mean4",
     palette: str = "default",
     limit: float | None = None,
     label: str = "change of the prediction",
@@ -70,8 +72,8 @@ def plot_ism(
         highlight: one or several ranges to bracket over the logo, `(start, end)` or `(start, end, label)`,
             0-based, half-open, counted like the x axis.
         alphabet: the A letters in the order of the columns.
-        rule: how differences become heights, `"mean3"` (as `importance`, -S / (A - 1)) or `"mean4"` (-S / A),
-            see `fastism.scores.attribution`.
+        rule: how differences become heights, `"mean4"` (-S / A) or `"mean3"` (-S / (A - 1)), see
+            `fastism.scores.attribution`.
         palette: colours of the letters, `"default"` or `"colourblind"`; the heatmap's red and blue suit both.
         limit: the difference at which the colours end, in units of the prediction; None takes the largest
             one.
@@ -103,7 +105,8 @@ def plot_ism(
     ranges = ruler.ranges(highlight)
     logo, heatmap = axes if axes is not None else two_axes(len(sequence))
     _draw_logo(logo, sequence, scores, ruler, alphabet, colours)
-    logo.set_ylabel(f"importance ({rule})", fontsize=9, color=INK)
+    gap = " " if size_in_points(logo)[1] > LABEL_ROOM else "\n"
+    logo.set_ylabel(f"importance{gap}({rule})", fontsize=9, color=INK)
     scale = colour_scale(reach(delta, limit), signed=signed)
     _draw_heatmap(heatmap, sequence, delta, ruler, alphabet, colours, scale, label)
     logo.set_xlim(*ruler.limits)
@@ -170,7 +173,7 @@ def _slim(glyphs: Iterable[Any], most: float) -> None:
         x, y = (_levels(corners[drawn, k]) for k in (0, 1))
         if len(x) != 4 or len(y) != 3:  # a font with serifs
             continue
-        wide, outer = x[3] - x[0], y[2] if y[2] > 0 else y[0]
+        wide, outer = x[3] - x[0], max(y[0], y[2], key=abs)  # the other end is 0, but for rounding
         for side, level in ((-1, x[1]), (1, x[2])):
             corners[np.abs(corners[:, 0] - level) < 1e-6 * wide, 0] = (x[0] + x[3]) / 2 + side * 0.17 * wide
         if abs(outer - y[1]) > most:

@@ -23,6 +23,7 @@ def plot_pairs(
     interaction: Any,
     *,
     ax: Axes | None = None,
+    region: Region | None = None,
     sequence: str = "",
     reduce: str = "strongest",
     layout: str = "triangle",
@@ -37,12 +38,13 @@ def plot_pairs(
     where one makes the other superfluous.
 
     Args:
-        positions: the P positions, ascending, as the axis shall name them.
+        positions: the P positions, ascending, as the axis shall name them; with a region, how far they are into it.
         interaction: the terms, shape (P, P), or (P, A, P, A) for letter a at position i and letter b at j, as
             `fastism.pairs.Pairs` has them for each sequence and output, with zeros
             (or NaN) at the letters that are there. NaN for pairs that were not made. It may be filled on one side of
             the diagonal or on both.
         ax: the matplotlib axes to draw on; None makes a figure for them.
+        region: where the whole sequence comes from: the axis then shows the genome's coordinates.
         sequence: the P letters at the positions, to write beside them; empty for none.
         reduce: from all letters of a pair to one number: the `"strongest"` term with its sign, the `"mean"` over the
             (A - 1)² pairs of substitutions, or the `"norm"`, the root of the sum of squares,
@@ -57,7 +59,7 @@ def plot_pairs(
         The axes; `ax.figure` is the figure.
 
     Raises:
-        ValueError: if shapes do not fit together or an option is unknown.
+        ValueError: if shapes do not fit together, the positions do not lie within the region, or an option is unknown.
         ImportError: if matplotlib is missing.
 
     Example:
@@ -76,6 +78,10 @@ def plot_pairs(
             f"plot_pairs: received {places.size} positions, interactions of shape {np.shape(interaction)} and "
             f"{len(sequence)} letters; accepted are P positions, (P, P) or (P, A, P, A), and P letters or none."
         )
+    named = "position (bp)"
+    if region is not None and places.size:
+        ruler = Ruler(int(places[-1] - places[0]) + 1, int(places[0]), region)
+        places, named = ruler.coordinates[places - places[0]], ruler.label
     upper = np.where(np.isnan(values) | (values == 0), values.T, values)  # whichever side of the diagonal is filled
     upper[np.diag_indices(len(places))] = np.nan
     end = reach(upper, limit)
@@ -83,6 +89,7 @@ def plot_pairs(
     axis = new_figure(*size).add_subplot() if ax is None else ax
     image = (_triangle if layout == "triangle" else _square)(axis, upper, **colour_scale(end, signed=reduce != "norm"))
     _name_places(axis, places, sequence, colours, square=layout == "square")
+    axis.set_xlabel(named, fontsize=9, color=INK)
     colour_bar(axis, image, label, width=0.011 if layout == "triangle" else 0.025)
     put_title(axis, title)
     return axis
@@ -204,7 +211,6 @@ def _name_places(axis: Axes, places: np.ndarray, sequence: str, colours: Any, *,
     shown = [i for i, place in enumerate(places) if place % step == 0] or [0]
     labels = [f"{places[i]:,}" for i in shown]
     axis.set_xticks(shown, labels)
-    axis.set_xlabel("position (bp)", fontsize=9, color=INK)
     if square:
         axis.set_yticks(shown, labels, fontsize=8)
     else:
