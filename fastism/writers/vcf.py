@@ -6,7 +6,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ NOT_SCORED = "not_scored"
 #: Status of what has scores.
 SCORED = ("ok", "padded")
 OURS, PREFIX = "Score of fastism: ", "fastism_"
+UNDECLARED = "Not declared in the file that fastism read"
 MODES = {".vcf": "w", ".gz": "wz", ".bgz": "wz", ".bcf": "wb"}
 
 
@@ -37,7 +38,8 @@ def write_vcf(
         path: Name of the file: ``.vcf``, ``.vcf.gz`` (bgzip) or ``.bcf``.
         batches: As in :func:`fastism.writers.write_tsv`, one row for each alternative allele, in the order of the
             template if there is one.
-        template: The VCF or BCF that the variants were read from. All its records are kept, with what they say. A row
+        template: The VCF or BCF that the variants were read from. All its records are kept, with what they say; what
+            they use and its header does not declare (chromosomes, filters, fields) is declared, fields as text. A row
             belongs to an allele of equal position, alleles (in either case) and chromosome (with or without ``chr``).
         contigs: Chromosomes and their lengths (None: not known) for the header; needed without a template.
         metadata: What was done, written into the header: for each key a line ``##fastism_{key}=`` with the value as
@@ -68,7 +70,9 @@ def write_vcf(
         part = stack.enter_context(atomic(final))
         source = None if template is None else stack.enter_context(_opened(template, pysam))
         header = pysam.VariantHeader() if source is None else source.header
-        _add_contigs(header, contigs, template, pysam)
+        _add_contigs(header, contigs or {})
+        if template is not None:
+            _add_undeclared(header, template, pysam)
         fields = _fields(rows.scores, header)
         for name, field in fields.items():
             if field not in header.info:
@@ -243,15 +247,28 @@ def _add_metadata(header: Any, metadata: Mapping[str, Any]) -> None:
         header.add_line(f"##{PREFIX}{re.sub(r'[^0-9A-Za-z_.]', '_', str(key))}={as_json(value)}")
 
 
-def _add_contigs(
-    header: Any, contigs: Mapping[str, int | None] | None, template: str | os.PathLike[str] | None, pysam: Any
-) -> None:
-    """Chromosomes that the header lacks; a file without any is read once to find them."""
-    found = dict(contigs or {})
-    if template is not None and not len(header.contigs):
-        with _opened(template, pysam) as source:
-            for record in _records(source):
-                found.setdefault(record.chrom, None)
-    for name, length in found.items():
+def _add_contigs(header: Any, contigs: Mapping[str, int | None]) -> None:
+    for name, length in contigs.items():
         if name not in header.contigs:
             header.contigs.add(name, **({} if length is None else {"length": length}))
+
+
+def _add_undeclared(header: Any, template: str | os.PathLike[str], pysam: Any) -> None:
+    """What rows use and the header does not declare; the template is read once for it.
+
+    htslib declares such names by itself while it reads, which is too late for a header that was written before.
+    """
+    with _opened(template, pysam) as source:
+        if source.is_bcf:  # whose rows can name nothing else
+            return
+        with suppress(OSError, ValueError):  # a damaged row, of which the reader of the variants tells
+            for _ in _records(source):
+                pass
+        _add_contigs(header, dict.fromkeys(source.header.contigs))
+        for name in source.header.filters:
+            if name not in header.filters:
+                header.filters.add(name, None, None, UNDECLARED)
+        for known, used in ((header.info, source.header.info), (header.formats, source.header.formats)):
+            for name in used:
+                if name not in known:
+                    known.add(name, ".", "String", UNDECLARED)
