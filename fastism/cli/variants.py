@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def variants(**given: Any) -> None:
     from fastism.genome import Genome
     from fastism.regions import Report
     from fastism.variant_scorer import VariantScorer, score_variants
-    from fastism.vcf import is_vcf
+    from fastism.vcf import is_vcf, unplaceable
 
     scorer = VariantScorer(
         shared.load(given["models"], given["custom"], given["unsafe_lambda"]),
@@ -93,12 +94,13 @@ def variants(**given: Any) -> None:
             batches(),
             metadata=lambda: {**about, "rows": report.rows, "skipped": report.skipped, "flagged": report.flagged},
         )
-    elif is_vcf(given["vcf"]):
-        writers.write_vcf(output, batches(), template=given["vcf"], metadata=about)
     else:
         with Genome(given["genome"]) as genome:
-            contigs = dict(genome.lengths)
-        writers.write_vcf(output, batches(), contigs=contigs, metadata=about)
+            if is_vcf(given["vcf"]):
+                reason = partial(unplaceable, length=scorer.length, genome=genome, side=given["side"])
+                writers.write_vcf(output, batches(), template=given["vcf"], metadata=about, reason=reason)
+            else:
+                writers.write_vcf(output, batches(), contigs=genome.lengths, metadata=about)
     click.echo(str(report))
     click.echo(f"{output}: {report.kept} variants in {shared.duration(time.perf_counter() - begun)}")
     if not report.kept:

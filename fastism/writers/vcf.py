@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from fastism.genome import quiet
-from fastism.vcf import unusable
+from fastism.vcf import Variant, unusable
 from fastism.writers.files import as_json, atomic, library
 from fastism.writers.tables import VARIANT_COLUMNS, Batch, checked
 
@@ -31,6 +31,7 @@ def write_vcf(
     template: str | os.PathLike[str] | None = None,
     contigs: Mapping[str, int | None] | None = None,
     metadata: Mapping[str, Any] | None = None,
+    reason: Callable[[Variant], str] | None = None,
 ) -> Path:
     """Write scores of variants as INFO fields, one value for each alternative allele.
 
@@ -44,14 +45,16 @@ def write_vcf(
         contigs: Chromosomes and their lengths (None: not known) for the header; needed without a template.
         metadata: What was done, written into the header: for each key a line ``##fastism_{key}=`` with the value as
             JSON. Such lines of an earlier run are left out.
+        reason: Says why a variant of the template without a row has no scores, or nothing if it cannot; such as
+            :func:`fastism.vcf.unplaceable` for a genome and a length.
 
     Returns:
         The path. A column of scores becomes an INFO field of that name, in which characters that a VCF does not allow
         are ``_`` and a field of that name that the template has already is left alone (ours begins with ``fastism_``
         then). A variant without scores is kept: it has the flag ``FASTISM_SKIPPED`` and in ``FASTISM_STATUS`` a word
         for each allele: ``ok``, or the row's own ``status``; for an allele without a row why no reader takes it
-        (``symbolic_allele``, ``breakend`` ...), else ``not_scored``. One whose reference allele is not the genome's
-        has ``FASTISM_REF_MISMATCH``.
+        (``symbolic_allele``, ``breakend`` ...), else what ``reason`` says, else ``not_scored``. One whose reference
+        allele is not the genome's has ``FASTISM_REF_MISMATCH``.
         pysam adds ``END`` to records of symbolic alleles such as ``<DEL>`` that lack it.
 
     Raises:
@@ -83,7 +86,7 @@ def write_vcf(
         out = stack.enter_context(pysam.VariantFile(str(part), MODES[final.suffix], header=header))
         records = _new_records(header, rows) if source is None else _template_records(source, rows, str(template))
         for record, found in records:
-            _annotate(record, found, fields)
+            _annotate(record, found, fields, reason)
             with quiet():
                 out.write(record)
     return final
@@ -180,7 +183,12 @@ def _bare(chrom: str) -> str:
     return "MT" if name == "M" else name
 
 
-def _annotate(record: Any, found: Sequence[Mapping[str, Any] | None], fields: Mapping[str, str]) -> None:
+def _annotate(
+    record: Any,
+    found: Sequence[Mapping[str, Any] | None],
+    fields: Mapping[str, str],
+    reason: Callable[[Variant], str] | None,
+) -> None:
     """Put scores and flags of a record's alleles into it."""
     alleles = len(record.alts or ())
     if alleles:
@@ -191,10 +199,7 @@ def _annotate(record: Any, found: Sequence[Mapping[str, Any] | None], fields: Ma
             elif field in record.info:
                 del record.info[field]  # of an earlier run
     alts = record.alts or (".",)
-    states = [
-        str(row["status"]) if row else unusable(record.ref or "", alt) or NOT_SCORED
-        for row, alt in zip(found, alts, strict=True)
-    ]
+    states = [str(row["status"]) if row else _why(record, alt, reason) for row, alt in zip(found, alts, strict=True)]
     for key in (STATUS, SKIPPED, MISMATCH):
         if key in record.info:
             del record.info[key]
@@ -204,6 +209,14 @@ def _annotate(record: Any, found: Sequence[Mapping[str, Any] | None], fields: Ma
         record.info[SKIPPED] = True
     if any(row is not None and row["ref_match"] is not None and not row["ref_match"] for row in found):
         record.info[MISMATCH] = True
+
+
+def _why(record: Any, alt: str, reason: Callable[[Variant], str] | None) -> str:
+    """Why an alternative has no row."""
+    found = unusable(record.ref or "", alt)
+    if not found and reason is not None:
+        found = reason(Variant(record.chrom, record.pos - 1, _letters(record.ref), _letters(alt)))
+    return found or NOT_SCORED
 
 
 def _number(value: Any) -> float | None:
