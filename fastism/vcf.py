@@ -180,7 +180,7 @@ def check_reference(variant: Variant, genome: Genome, *, report: Report | None =
     Args:
         variant: The variant.
         genome: The genome.
-        report: A mismatch is counted in it as ``"reference mismatch"``.
+        report: A mismatch is counted in it as ``"reference mismatch"``, or ``"reference mismatch, N in the genome"``.
         strict: A mismatch is an error.
 
     Raises:
@@ -200,7 +200,7 @@ def check_reference(variant: Variant, genome: Genome, *, report: Report | None =
             "or do without strict to keep such variants and flag them."
         )
     if report is not None:
-        report.flag("reference mismatch", variant)
+        report.flag("reference mismatch" + (", N in the genome" if "N" in there else ""), variant)
     return False
 
 
@@ -464,6 +464,11 @@ def _vcf_rows(path: str, pysam: Any) -> Iterator[_Row]:
         with quiet():
             file = pysam.VariantFile(path)
     except (OSError, ValueError) as error:
+        if _head(path).startswith(b"#CHROM"):
+            raise ValueError(
+                f"{path} cannot be read: its first line is #CHROM..., before which a VCF has ##fileformat=VCFv4.2 or "
+                "another version. Add that line."
+            ) from error
         raise ValueError(f"{path} cannot be read ({error}); VCF, plain or bgzip, and BCF are accepted.") from error
     last = "its header"
     with file:
