@@ -503,7 +503,7 @@ def read_positions(start: Any, end: Any, length: int) -> tuple[int, int]:
     Raises:
         ValueError: If it is empty or out of range.
     """
-    accepted = f"0 <= start < end <= {length} is accepted (end=None for {length})"
+    accepted = f"0 <= start < end <= {length} is accepted (end=None for {length}; negatives count from the end)"
     try:
         s = operator.index(start)
         e = length if end is None else operator.index(end)

@@ -22,7 +22,7 @@ from fastism.inside import read
 from fastism.mutagenesis import Mutagenesis
 from fastism.mutate import Mutate
 from fastism.mutations import Edits, replacements, substitutions
-from fastism.naive import Saturation
+from fastism.naive import Saturation, shapes_shown
 from fastism.prepared import Prepared, Request, prepare
 
 
@@ -41,6 +41,9 @@ class CompactSaturation(NamedTuple):
     reference: Any
     window: Any
     start: Any
+
+    def __repr__(self) -> str:
+        return shapes_shown(self)
 
     def expanded(self) -> Saturation:
         """The same with whole outputs."""

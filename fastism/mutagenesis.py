@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from keras import tree
 
-from fastism.naive import Saturation
+from fastism.naive import Saturation, shapes_shown
 
 
 class Mutagenesis(Saturation):
@@ -49,6 +49,9 @@ class Mutagenesis(Saturation):
         self = super().__new__(cls, reference, mutant)
         self.kind, self.axes, self.start, self.width = kind, tuple(axes), start, width
         return self
+
+    def __repr__(self) -> str:
+        return shapes_shown(self, self.kind)
 
     @property
     def differences(self) -> Any:

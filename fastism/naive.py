@@ -35,6 +35,24 @@ class Saturation(NamedTuple):
     reference: Any
     mutant: Any
 
+    def __repr__(self) -> str:
+        return shapes_shown(self)
+
+
+def shapes_shown(found: Any, *said: str) -> str:
+    """A named tuple of arrays, or of lists or dicts of arrays, on one line: the shapes instead of the numbers.
+
+    Args:
+        found: The tuple.
+        said: What to say before the shapes.
+
+    Example:
+        >>> Saturation(np.zeros((2, 1)), {"a": np.zeros((2, 5, 4, 1))})
+        Saturation(reference (2, 1), mutant {'a': (2, 5, 4, 1)})
+    """
+    shapes = [f"{name} {keras.tree.map_structure(np.shape, value)}" for name, value in found._asdict().items()]
+    return f"{type(found).__name__}({', '.join([*said, *shapes])})"
+
 
 class _Edits(NamedTuple):
     """The edits that change something, and where each cell of the result is found among the predicted rows.

@@ -9,6 +9,7 @@ import numpy as np
 from keras import tree
 
 from fastism.mutations import Edits, substitutions
+from fastism.naive import shapes_shown
 
 
 class Pairs(NamedTuple):
@@ -26,6 +27,9 @@ class Pairs(NamedTuple):
     reference: Any
     single: Any
     double: Any
+
+    def __repr__(self) -> str:
+        return shapes_shown(self)
 
     @property
     def interaction(self) -> Any:

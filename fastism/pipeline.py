@@ -18,6 +18,7 @@ from fastism.genome import Genome, read_fasta
 from fastism.regions import Region, Report
 from fastism.result import ISMScores
 from fastism.scorer import Scorer
+from fastism.scores import has_letter
 from fastism.sequences import one_hot
 from fastism.store import Store, open_scores
 
@@ -100,6 +101,8 @@ def map_regions(
         def kept(report: Report) -> Iterator[_Keyed]:
             read = read_regions(regions, scorer.length, centre=centre, report=report, strict=strict)
             for region in select(read, opened, edge=edge, report=report, strict=strict):
+                inside = len(region) - sum(opened.overhang(region))
+                _flag_unknown(report, opened.one_hot(region), inside, " ".join(region.fields[:4]))
                 yield f"{region}\0{region.name}", region
 
         def encode(part: list[Region]) -> _Encoded:
@@ -159,6 +162,7 @@ def map_fasta(
                     report.skip("holds what is no letter", name)
                     logger.info("%s", error)
                 else:
+                    _flag_unknown(report, x, len(x), name)
                     yield f"{name}\0{text}", (name, x)
             elif strict:
                 raise ValueError(f"Sequence {name!r} of {fasta} has {len(text)} bp; {scorer.length} are accepted.")
@@ -170,6 +174,15 @@ def map_fasta(
 
     made = {"fasta": os.path.basename(fasta), "unknown": unknown, **(attributes or {})}
     return _mapped(scorer, "sequences", kept, encode, output, made, unknown != 0, resume, overwrite, progress)
+
+
+def _flag_unknown(report: Report, x: np.ndarray, letters: int, row: str) -> None:
+    """Flag a row whose sequence (L, A), of which so many positions are not padding, lacks letters."""
+    known = int(has_letter(x).sum())
+    if not known:
+        report.flag("unknown letters (N) only", row)
+    elif known < letters:
+        report.flag("some unknown letters (N)", row)
 
 
 def _mapped(

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastism.inputs import as_numbers
+from fastism.naive import shapes_shown
 from fastism.scores import RULES, attribution, difference, map_outputs, select_target
 
 _HOW = (
@@ -30,6 +31,9 @@ class RawSaturation(NamedTuple):
 
     y0: Any
     y_hat: Any
+
+    def __repr__(self) -> str:
+        return shapes_shown(self)
 
 
 def saturation_mutagenesis(

@@ -402,14 +402,17 @@ def _region(chrom: str, start: int, end: int, strand: str, name: str, row: int, 
     return Region(chrom, start, end, strand, name, row, tuple(fields.split("\t")) if fields else ())
 
 
+_MADE = "a .zarr folder that 'fastism ism' (or map_regions, map_fasta, Store.create in Python) has made"
+
+
 def _open(folder: Path, mode: str) -> tuple[Any, dict[str, Any]]:
     """The group and what it says of itself."""
     if not (folder / "zarr.json").is_file():
-        raise FileNotFoundError(f"{folder} is no store of scores; a folder that Store.create has made is accepted.")
+        raise FileNotFoundError(f"{folder} is no store of scores; {_MADE} is accepted.")
     group = library("zarr", "open_scores").open_group(str(folder), mode=mode, zarr_format=3)
     head = group.attrs.get(KEY)
     if not isinstance(head, dict) or "complete" not in head:
-        raise ValueError(f"{folder} is a Zarr group, but not of fastism; one that Store.create has made is accepted.")
+        raise ValueError(f"{folder} is a Zarr group, but not of fastism; {_MADE} is accepted.")
     if head["format"] != FORMAT:
         raise ValueError(f"{folder} is of format {head['format']}; this version reads {FORMAT}. Update fastism.")
     return group, head

@@ -180,7 +180,7 @@ def check_reference(variant: Variant, genome: Genome, *, report: Report | None =
     Args:
         variant: The variant.
         genome: The genome.
-        report: A mismatch is counted in it as ``"reference mismatch"``.
+        report: A mismatch is counted in it as ``"reference mismatch"``, or ``"reference mismatch, N in the genome"``.
         strict: A mismatch is an error.
 
     Raises:
@@ -200,7 +200,7 @@ def check_reference(variant: Variant, genome: Genome, *, report: Report | None =
             "or do without strict to keep such variants and flag them."
         )
     if report is not None:
-        report.flag("reference mismatch", variant)
+        report.flag("reference mismatch" + (", N in the genome" if "N" in there else ""), variant)
     return False
 
 
@@ -340,12 +340,9 @@ def _selected(
                 raise
             account.skip("unknown chromosome", variant)
             continue
-        over = min(window.start, needed.start) < 0 or max(window.end, needed.end) > size
-        if not 0 <= variant.position <= variant.end <= size:
-            problem = "outside the chromosome"
-        elif not _fits(variant, window, side):
-            problem = "alleles too long for the window"
-        else:
+        problem = _problem(variant, window, side, size)
+        if not problem:
+            over = min(window.start, needed.start) < 0 or max(window.end, needed.end) > size
             if over and edge == "drop":
                 account.skip("over the chromosome's end", variant)
                 continue
@@ -360,6 +357,32 @@ def _selected(
                 "Leave it out, or give report=Report() to skip and count such variants."
             )
         account.skip(problem, variant)
+
+
+def unplaceable(variant: Variant, length: int, genome: Genome, *, side: Side = "right", shift: int = 0) -> str:
+    """Why :func:`select_variants` skips a variant, ends of chromosomes being padded, or nothing if it does not.
+
+    Args:
+        variant: The variant.
+        length: The model's length in bp.
+        genome: The genome.
+        side, shift: As for :func:`alleles` and :func:`place`.
+
+    Raises:
+        ValueError: If the length is below 1, or ``side`` is another.
+    """
+    window = place(variant, length, shift=shift)
+    try:
+        size = genome.length(variant.chrom)
+    except UnknownChromosome:
+        return "unknown chromosome"
+    return _problem(variant, window, side, size)
+
+
+def _problem(variant: Variant, window: Region, side: Side, size: int) -> str:
+    if not 0 <= variant.position <= variant.end <= size:
+        return "outside the chromosome"
+    return "" if _fits(variant, window, side) else "alleles too long for the window"
 
 
 def _fits(variant: Variant, window: Region, side: Side) -> bool:
@@ -441,6 +464,11 @@ def _vcf_rows(path: str, pysam: Any) -> Iterator[_Row]:
         with quiet():
             file = pysam.VariantFile(path)
     except (OSError, ValueError) as error:
+        if _head(path).startswith(b"#CHROM"):
+            raise ValueError(
+                f"{path} cannot be read: its first line is #CHROM..., before which a VCF has ##fileformat=VCFv4.2 or "
+                "another version. Add that line."
+            ) from error
         raise ValueError(f"{path} cannot be read ({error}); VCF, plain or bgzip, and BCF are accepted.") from error
     last = "its header"
     with file:

@@ -180,6 +180,53 @@ def test_variants_are_written_as_the_ending_says(done):
     assert "ends in" in call(*common, "-o", folder / "v.xlsx", code=2)
 
 
+@pytest.mark.parametrize("contig", ["", "##contig=<ID=chr1,length=400>\n"])
+def test_a_scored_vcf_says_why_a_row_was_skipped(done, tmp_path, contig):
+    import pysam
+
+    folder, texts, *_ = done
+    ref = texts["chr1"][60].upper()
+    rows = f"chr1\t61\t.\t{ref}\t{ref}G\t.\tlow\tDP=3\nchr1\t900\t.\tA\tG\t.\t.\t.\n"
+    rows += f"chr1\t61\t.\tA\tA{'G' * 50}\t.\t.\t.\nchr9\t5\t.\tA\tG,<DEL>\t.\t.\t.\n"
+    head = f"##fileformat=VCFv4.2\n{contig}#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+    (tmp_path / "v.vcf").write_text(head + rows)
+    arguments = ["-m", folder / "model.keras", "-g", folder / "genome.fa", "-v", tmp_path / "v.vcf"]
+    said = call("variants", *arguments, "-o", tmp_path / "o.vcf", "--no-progress")
+    assert "5 variants: 1 kept, 4 skipped" in said
+    with pysam.VariantFile(str(tmp_path / "o.vcf")) as file:
+        found = [(r.chrom, r.info.get("FASTISM_STATUS")) for r in file]
+    assert found == [
+        ("chr1", None),
+        ("chr1", ("outside_the_chromosome",)),
+        ("chr1", ("alleles_too_long_for_the_window",)),
+        ("chr9", ("unknown_chromosome", "symbolic_allele")),
+    ]
+
+
+@pytest.mark.parametrize("ending", ["tsv", "parquet", "vcf"])
+def test_variants_of_which_none_is_read_leave_no_file(done, tmp_path, ending):
+    folder, *_ = done
+    arguments = ["variants", "-m", folder / "model.keras", "-g", folder / "genome.fa", "-o", tmp_path / f"s.{ending}"]
+    said = call(*arguments, "-v", folder / "regions.bed", "--no-progress", code=3)
+    assert "regions.bed is no VCF or BCF, and was read as a table: columns chromosome, position" in said
+    assert "skipped, malformed row: 8" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_results_and_variants_of_another_kind_are_named(done, tmp_path):
+    folder, *_ = done
+    said = call("plot", folder / "genome.fa", "-o", tmp_path / "x.png", code=1)
+    assert "a .zarr folder that 'fastism ism'" in said
+    (tmp_path / "v.vcf").write_text("#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\nchr1\t5\t.\tA\tG\t.\t.\t.\n")
+    arguments = ["-m", folder / "model.keras", "-g", folder / "genome.fa", "-v", tmp_path / "v.vcf"]
+    said = call("variants", *arguments, "-o", tmp_path / "o.tsv", "--no-progress", code=1)
+    assert "before which a VCF has ##fileformat" in said
+    (tmp_path / "n.tsv").write_text("chr1\t155\tA\tG\nchr1\t1\tN\tG\n")
+    said = call("variants", *arguments[:-1], tmp_path / "n.tsv", "-o", tmp_path / "o.tsv", "--no-progress")
+    assert "flagged, reference mismatch, N in the genome: 1 (chr1:155:A>G)" in said
+    assert "flagged, reference mismatch: 1" in said
+
+
 def test_explain_says_what_it_costs(done):
     folder, *_ = done
     said = call("explain", "-m", folder / "model.keras", "-n", 1000, "-l", 20)

@@ -123,6 +123,7 @@ def test_a_picture_of_another_kind_is_refused_and_leaves_nothing(result, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
 
 
-def test_the_package_of_the_commands_runs_as_a_module():
-    done = subprocess.run([sys.executable, "-m", "fastism.cli", "--help"], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("module", ["fastism", "fastism.cli"])
+def test_the_package_of_the_commands_runs_as_a_module(module):
+    done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True)
     assert "Usage: fastism" in done.stdout

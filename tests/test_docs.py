@@ -96,6 +96,12 @@ def test_python_blocks_run(page, with_files, own_rules):
             assert any(line == expected for line in lines), f"{where}: nothing printed is {expected!r}"
 
 
+def test_the_pairs_of_the_readme_interact(with_files):
+    names: dict = {}
+    exec(compile(python_blocks(ROOT / "README.md")[0][1], "README.md", "exec"), names)
+    assert abs(names["pairs"].interaction).max() > 0.01 * abs(names["reference"]).max() > 0
+
+
 def commands(page: Path) -> list[str]:
     """The lines of a page for the command `fastism`."""
     blocks = re.findall(r"^```bash\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)

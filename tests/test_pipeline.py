@@ -95,6 +95,25 @@ def test_a_fasta_file_of_some_lengths(tmp_path):
         map_fasta(scorer(model), tmp_path / "x.fa", tmp_path / "other.zarr", strict=True)
 
 
+def test_unknown_letters_are_flagged(tmp_path):
+    genome, texts = write_genome(tmp_path)
+    _, model = save_model(tmp_path)
+    text = texts["chr1"][:200] + "N" * 60 + texts["chr1"][260:]
+    genome.write_text(f">chr1\n{text}\n")
+    rows = ["200\t260\tall", "140\t170\tsome", "0\t20\tpadded", "20\t60\tnone"]
+    (tmp_path / "r.bed").write_text("".join(f"chr1\t{row}\n" for row in rows))
+    (tmp_path / "x.fa").write_text(f">all\n{'N' * 40}\n>some\n{text[190:230]}\n>none\n{text[:40]}\n")
+    scores, report = map_regions(scorer(model, end=3), genome, tmp_path / "r.bed", tmp_path / "r.zarr")
+    unknown = {"unknown letters (N) only": 1, "some unknown letters (N)": 1}
+    assert report.flagged == {"padded with N over the chromosome's end": 1, **unknown}
+    assert report.examples["unknown letters (N) only"] == ["chr1 200 260 all"]
+    assert report.kept == len(scores) == 4
+    assert not scores.mask[0].any()
+    _, report = map_fasta(scorer(model, end=3), tmp_path / "x.fa", tmp_path / "x.zarr")
+    assert report.flagged == unknown
+    assert report.examples["some unknown letters (N)"] == ["some"]
+
+
 def test_characters_that_are_no_letters_leave_one_sequence_out(tmp_path):
     _, model = save_model(tmp_path)
     (tmp_path / "x.fa").write_text(">a\n" + "ACGT" * 10 + "\n>gap\n" + "AC-T" * 10 + "\n>b\n" + "TTGA" * 10 + "\n")

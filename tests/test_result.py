@@ -7,8 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fastism.ism import CompactSaturation
+from fastism.mutagenesis import Mutagenesis
+from fastism.naive import Saturation
+from fastism.pairs import Pairs
 from fastism.regions import Region
 from fastism.result import ISMScores
+from fastism.saturation import RawSaturation
 
 
 @pytest.fixture
@@ -156,3 +161,17 @@ def test_regions_and_names_may_be_unknown(scores):
 def test_parts_that_do_not_fit(scores, change, message):
     with pytest.raises(ValueError, match=message):
         replace(scores, **change)
+
+
+def test_predictions_are_shown_by_their_shapes():
+    y, mutant = np.zeros((2, 1)), np.zeros((2, 500, 4, 1))
+    for kind in (Saturation, RawSaturation):
+        first, second = kind._fields
+        assert repr(kind(y, mutant)) == f"{kind.__name__}({first} (2, 1), {second} (2, 500, 4, 1))"
+    found = Mutagenesis({"a": y}, {"a": mutant}, "shuffles")
+    assert repr(found) == "Mutagenesis(shuffles, reference {'a': (2, 1)}, mutant {'a': (2, 500, 4, 1)})"
+    assert found == (found.reference, found.mutant)
+    assert found._fields == ("reference", "mutant")
+    assert repr(Pairs([y], [mutant], [y])) == "Pairs(reference [(2, 1)], single [(2, 500, 4, 1)], double [(2, 1)])"
+    compact = CompactSaturation(y, mutant, np.zeros(500))
+    assert repr(compact) == "CompactSaturation(reference (2, 1), window (2, 500, 4, 1), start (500,))"

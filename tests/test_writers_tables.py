@@ -245,6 +245,22 @@ def test_vcf_says_why_alleles_without_rows_cannot_be_scored(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["vcf", "vcf.gz", "bcf"])
+def test_vcf_declares_what_its_template_only_uses(tmp_path, ending):
+    pysam = pytest.importorskip("pysam")
+    head = "##fileformat=VCFv4.2\n##contig=<ID=1>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tme\n"
+    rows = "1\t5\t.\tA\tG\t.\tlow\tDP=3;SOMATIC;L=1,2;score=7\tGT:GQ\t0/1:9\n2\t7\t.\tC\tT\t.\tPASS\t.\tGT\t1/1\n"
+    (tmp_path / "in.vcf").write_text(head + rows)
+    row = {"chrom": ["1"], "pos": [5], "id": [""], "ref": ["A"], "alt": ["G"], "ref_match": [True], "status": ["ok"]}
+    path = write_vcf(tmp_path / f"a.{ending}", [{**row, "score": np.array([0.5])}], template=tmp_path / "in.vcf")
+    with pysam.VariantFile(str(path)) as file:
+        one, two = [str(record).strip().split("\t") for record in file]
+        assert file.header.info["DP"].description == "Not declared in the file that fastism read"
+    assert one[6:] == ["low", "DP=3;SOMATIC;L=1,2;score=7;fastism_score=0.5", "GT:GQ", "0/1:9"]
+    assert two[:2] == ["2", "7"]
+    assert two[7] == "FASTISM_STATUS=not_scored;FASTISM_SKIPPED"
+
+
+@pytest.mark.parametrize("ending", ["vcf", "vcf.gz", "bcf"])
 def test_vcf_is_written_in_silence(tmp_path, ending, capfd):
     pysam = pytest.importorskip("pysam")
     template = tmp_path / "in.vcf"

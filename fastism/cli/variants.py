@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from fastism.cli import shared
 from fastism.cli.outputs import check_free
 
 ENDINGS = (".tsv", ".tsv.gz", ".parquet", ".vcf", ".vcf.gz", ".bcf")
+COLUMNS = "columns chromosome, position (from 1), ref, alt and a name, separated by tabs,"
 
 
 @click.command(cls=shared.Command)
@@ -52,9 +54,10 @@ def variants(**given: Any) -> None:
 
     from fastism import writers
     from fastism.genome import Genome
+    from fastism.pipeline import NothingLeft
     from fastism.regions import Report
     from fastism.variant_scorer import VariantScorer, score_variants
-    from fastism.vcf import is_vcf
+    from fastism.vcf import is_vcf, unplaceable
 
     scorer = VariantScorer(
         shared.load(given["models"], given["custom"], given["unsafe_lambda"]),
@@ -78,6 +81,8 @@ def variants(**given: Any) -> None:
             for batch in found:
                 yield batch
                 bar.update(len(batch["pos"]))
+        if not report.kept:
+            raise NothingLeft(report)  # within the writing, so that no file is left
 
     about = scorer.attributes(
         genome=Path(given["genome"]).name,
@@ -85,21 +90,27 @@ def variants(**given: Any) -> None:
         side=given["side"],
         **shared.hashes(given["models"]),
     )
-    if ending == ".parquet":
-        writers.write_parquet(output, batches(), metadata=about)
-    elif ending.startswith(".tsv"):
-        writers.write_tsv(
-            output,
-            batches(),
-            metadata=lambda: {**about, "rows": report.rows, "skipped": report.skipped, "flagged": report.flagged},
-        )
-    elif is_vcf(given["vcf"]):
-        writers.write_vcf(output, batches(), template=given["vcf"], metadata=about)
-    else:
-        with Genome(given["genome"]) as genome:
-            contigs = dict(genome.lengths)
-        writers.write_vcf(output, batches(), contigs=contigs, metadata=about)
+    try:
+        if ending == ".parquet":
+            writers.write_parquet(output, batches(), metadata=about)
+        elif ending.startswith(".tsv"):
+            writers.write_tsv(
+                output,
+                batches(),
+                metadata=lambda: {**about, "rows": report.rows, "skipped": report.skipped, "flagged": report.flagged},
+            )
+        else:
+            with Genome(given["genome"]) as genome:
+                if is_vcf(given["vcf"]):
+                    reason = partial(unplaceable, length=scorer.length, genome=genome, side=given["side"])
+                    writers.write_vcf(output, batches(), template=given["vcf"], metadata=about, reason=reason)
+                else:
+                    writers.write_vcf(output, batches(), contigs=genome.lengths, metadata=about)
+    except NothingLeft as error:
+        click.echo(str(report), err=True)
+        if "malformed row" in report.skipped:
+            click.echo(f"{given['vcf']} is no VCF or BCF, and was read as a table: {COLUMNS} are accepted.", err=True)
+        click.echo("Error: No variant is left to score: all were left out, or there were none.", err=True)
+        raise click.exceptions.Exit(shared.NOTHING_DONE) from error
     click.echo(str(report))
     click.echo(f"{output}: {report.kept} variants in {shared.duration(time.perf_counter() - begun)}")
-    if not report.kept:
-        raise click.exceptions.Exit(shared.NOTHING_DONE)

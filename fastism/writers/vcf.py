@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from fastism.genome import quiet
-from fastism.vcf import unusable
+from fastism.vcf import Variant, unusable
 from fastism.writers.files import as_json, atomic, library
 from fastism.writers.tables import VARIANT_COLUMNS, Batch, checked
 
@@ -20,6 +20,7 @@ NOT_SCORED = "not_scored"
 #: Status of what has scores.
 SCORED = ("ok", "padded")
 OURS, PREFIX = "Score of fastism: ", "fastism_"
+UNDECLARED = "Not declared in the file that fastism read"
 MODES = {".vcf": "w", ".gz": "wz", ".bgz": "wz", ".bcf": "wb"}
 
 
@@ -30,6 +31,7 @@ def write_vcf(
     template: str | os.PathLike[str] | None = None,
     contigs: Mapping[str, int | None] | None = None,
     metadata: Mapping[str, Any] | None = None,
+    reason: Callable[[Variant], str] | None = None,
 ) -> Path:
     """Write scores of variants as INFO fields, one value for each alternative allele.
 
@@ -37,19 +39,22 @@ def write_vcf(
         path: Name of the file: ``.vcf``, ``.vcf.gz`` (bgzip) or ``.bcf``.
         batches: As in :func:`fastism.writers.write_tsv`, one row for each alternative allele, in the order of the
             template if there is one.
-        template: The VCF or BCF that the variants were read from. All its records are kept, with what they say. A row
+        template: The VCF or BCF that the variants were read from. All its records are kept, with what they say; what
+            they use and its header does not declare (chromosomes, filters, fields) is declared, fields as text. A row
             belongs to an allele of equal position, alleles (in either case) and chromosome (with or without ``chr``).
         contigs: Chromosomes and their lengths (None: not known) for the header; needed without a template.
         metadata: What was done, written into the header: for each key a line ``##fastism_{key}=`` with the value as
             JSON. Such lines of an earlier run are left out.
+        reason: Says why a variant of the template without a row has no scores, or nothing if it cannot; such as
+            :func:`fastism.vcf.unplaceable` for a genome and a length.
 
     Returns:
         The path. A column of scores becomes an INFO field of that name, in which characters that a VCF does not allow
         are ``_`` and a field of that name that the template has already is left alone (ours begins with ``fastism_``
         then). A variant without scores is kept: it has the flag ``FASTISM_SKIPPED`` and in ``FASTISM_STATUS`` a word
         for each allele: ``ok``, or the row's own ``status``; for an allele without a row why no reader takes it
-        (``symbolic_allele``, ``breakend`` ...), else ``not_scored``. One whose reference allele is not the genome's
-        has ``FASTISM_REF_MISMATCH``.
+        (``symbolic_allele``, ``breakend`` ...), else what ``reason`` says, else ``not_scored``. One whose reference
+        allele is not the genome's has ``FASTISM_REF_MISMATCH``.
         pysam adds ``END`` to records of symbolic alleles such as ``<DEL>`` that lack it.
 
     Raises:
@@ -68,7 +73,9 @@ def write_vcf(
         part = stack.enter_context(atomic(final))
         source = None if template is None else stack.enter_context(_opened(template, pysam))
         header = pysam.VariantHeader() if source is None else source.header
-        _add_contigs(header, contigs, template, pysam)
+        _add_contigs(header, contigs or {})
+        if template is not None:
+            _add_undeclared(header, template, pysam)
         fields = _fields(rows.scores, header)
         for name, field in fields.items():
             if field not in header.info:
@@ -79,7 +86,7 @@ def write_vcf(
         out = stack.enter_context(pysam.VariantFile(str(part), MODES[final.suffix], header=header))
         records = _new_records(header, rows) if source is None else _template_records(source, rows, str(template))
         for record, found in records:
-            _annotate(record, found, fields)
+            _annotate(record, found, fields, reason)
             with quiet():
                 out.write(record)
     return final
@@ -176,7 +183,12 @@ def _bare(chrom: str) -> str:
     return "MT" if name == "M" else name
 
 
-def _annotate(record: Any, found: Sequence[Mapping[str, Any] | None], fields: Mapping[str, str]) -> None:
+def _annotate(
+    record: Any,
+    found: Sequence[Mapping[str, Any] | None],
+    fields: Mapping[str, str],
+    reason: Callable[[Variant], str] | None,
+) -> None:
     """Put scores and flags of a record's alleles into it."""
     alleles = len(record.alts or ())
     if alleles:
@@ -187,10 +199,7 @@ def _annotate(record: Any, found: Sequence[Mapping[str, Any] | None], fields: Ma
             elif field in record.info:
                 del record.info[field]  # of an earlier run
     alts = record.alts or (".",)
-    states = [
-        str(row["status"]) if row else unusable(record.ref or "", alt) or NOT_SCORED
-        for row, alt in zip(found, alts, strict=True)
-    ]
+    states = [str(row["status"]) if row else _why(record, alt, reason) for row, alt in zip(found, alts, strict=True)]
     for key in (STATUS, SKIPPED, MISMATCH):
         if key in record.info:
             del record.info[key]
@@ -200,6 +209,14 @@ def _annotate(record: Any, found: Sequence[Mapping[str, Any] | None], fields: Ma
         record.info[SKIPPED] = True
     if any(row is not None and row["ref_match"] is not None and not row["ref_match"] for row in found):
         record.info[MISMATCH] = True
+
+
+def _why(record: Any, alt: str, reason: Callable[[Variant], str] | None) -> str:
+    """Why an alternative has no row."""
+    found = unusable(record.ref or "", alt)
+    if not found and reason is not None:
+        found = reason(Variant(record.chrom, record.pos - 1, _letters(record.ref), _letters(alt)))
+    return found or NOT_SCORED
 
 
 def _number(value: Any) -> float | None:
@@ -243,15 +260,28 @@ def _add_metadata(header: Any, metadata: Mapping[str, Any]) -> None:
         header.add_line(f"##{PREFIX}{re.sub(r'[^0-9A-Za-z_.]', '_', str(key))}={as_json(value)}")
 
 
-def _add_contigs(
-    header: Any, contigs: Mapping[str, int | None] | None, template: str | os.PathLike[str] | None, pysam: Any
-) -> None:
-    """Chromosomes that the header lacks; a file without any is read once to find them."""
-    found = dict(contigs or {})
-    if template is not None and not len(header.contigs):
-        with _opened(template, pysam) as source:
-            for record in _records(source):
-                found.setdefault(record.chrom, None)
-    for name, length in found.items():
+def _add_contigs(header: Any, contigs: Mapping[str, int | None]) -> None:
+    for name, length in contigs.items():
         if name not in header.contigs:
             header.contigs.add(name, **({} if length is None else {"length": length}))
+
+
+def _add_undeclared(header: Any, template: str | os.PathLike[str], pysam: Any) -> None:
+    """What rows use and the header does not declare; the template is read once for it.
+
+    htslib declares such names by itself while it reads, which is too late for a header that was written before.
+    """
+    with _opened(template, pysam) as source:
+        if source.is_bcf:  # whose rows can name nothing else
+            return
+        with suppress(OSError, ValueError):  # a damaged row, of which the reader of the variants tells
+            for _ in _records(source):
+                pass
+        _add_contigs(header, dict.fromkeys(source.header.contigs))
+        for name in source.header.filters:
+            if name not in header.filters:
+                header.filters.add(name, None, None, UNDECLARED)
+        for known, used in ((header.info, source.header.info), (header.formats, source.header.formats)):
+            for name in used:
+                if name not in known:
+                    known.add(name, ".", "String", UNDECLARED)
