@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from fastism.chosen import Folds, check_same_shape
 from fastism.ensemble import Ensemble
 from fastism.genome import Genome
 from fastism.ism import FastISM
 from fastism.metrics import METRICS, get_metric
 from fastism.regions import Report
-from fastism.scorer import Chosen, check_numbers, described, graph_of, input_length, only
+from fastism.scorer import check_numbers, described, folds_length, only
 from fastism.sequences import one_hot
 from fastism.vcf import Side, Variant, alleles, read_variants, select_variants
 
@@ -25,7 +26,7 @@ class VariantScorer:
     Each member of an ensemble (model, strand, shift) is scored by itself, and the scores are averaged.
 
     Args:
-        models: A Keras model, or a list of models (folds).
+        models: A Keras model, or a list of models (folds), which take and give arrays of the same shapes.
         stats: Names of metrics in :data:`fastism.metrics.METRICS`, or functions; of different names.
         output: Which output of a model with several: an index or a name, as ``outputs=`` of
             :class:`~fastism.FastISM` counts and names them.
@@ -58,7 +59,6 @@ class VariantScorer:
         length: int | None = None,
         **options: Any,
     ):
-        self.models = list(models) if isinstance(models, list | tuple) else [models]
         self.metrics = [get_metric(stat) for stat in stats]
         if not self.metrics:
             raise ValueError("stats is empty; at least one metric is accepted.")
@@ -66,14 +66,18 @@ class VariantScorer:
             [m.name for m in self.metrics], "stats", "leave it out, or dataclasses.replace(metric, name=...)"
         )
         _check_different(target_names or (), "target_names", "give each a name of its own")
-        graph = graph_of(self.models[0])
-        self.chosen = Chosen.read(self.models[0], graph, output, targets, target_names)
+        index = options.get("seq_input_idx", 0)
+        folds = Folds.read(models, index, output, targets, target_names)
+        self.models, self.chosen = folds.models, folds.chosen[0]
         for metric in self.metrics:
             self.chosen.check(metric)
         self.chosen.check_pairs(strand_pairs)
-        self.length = input_length(graph, length, options.get("seq_input_idx", 0))
+        self.length = folds_length(folds, length, index)
         reduce, _ = METRICS["subtract"].on_device(self.chosen.targets)  # only what is scored leaves the device
-        made = [FastISM(m, outputs=self.chosen.output, reduce=reduce, **options) for m in self.models]
+        made = [
+            FastISM(m, outputs=c.output, reduce=reduce, **options)
+            for m, c in zip(folds.models, folds.chosen, strict=True)
+        ]
         self._ensemble = Ensemble(
             made,
             rc=rc,
@@ -110,6 +114,8 @@ class VariantScorer:
                 values = metric(before, after[:, None])[:, 0]
                 check_numbers(values.shape[1:], metric, "variant")
                 share = values.reshape(len(values), -1) / len(self._ensemble)
+                if metric.name in totals:
+                    check_same_shape(totals[metric.name].shape, share.shape)
                 totals[metric.name] = totals.get(metric.name, 0.0) + share
         columns: dict[str, np.ndarray] = {}
         for name, values in totals.items():

@@ -148,3 +148,38 @@ def test_pairs_of_strands_are_for_the_targets_that_are_scored(options, message):
     for kind in (Scorer, VariantScorer):
         with pytest.raises(ValueError, match=rf"strand_pairs \(--strand-pairs\) {message}"):
             kind(heads(), rc=True, **options)
+
+
+def dense(targets=2, length=LENGTH, name=None, seed=0):
+    x = keras.Input((length, 4))
+    h = L.GlobalMaxPooling1D()(L.Conv1D(4, 5, activation="relu")(x))
+    return randomize(keras.Model(x, L.Dense(targets)(h), name=name), seed=seed)
+
+
+def test_models_of_different_shapes_are_not_averaged():
+    for kind in (Scorer, VariantScorer):
+        for sizes in ((2, 1), (1, 2), (3, 2)):
+            folds = [dense(n, name=f"m{n}") for n in sizes]
+            message = (
+                rf"give outputs of different shapes: \({sizes[0]},\) \(model 0, 'm{sizes[0]}'\) and \({sizes[1]},\)"
+            )
+            with pytest.raises(ValueError, match=message):
+                kind(folds)
+        with pytest.raises(ValueError, match=r"take sequences of different shapes: \(24, 4\) .* and \(30, 4\)"):
+            kind([dense(), dense(length=30)])
+        with pytest.raises(ValueError, match="models is empty; a Keras model, or a list of at least one"):
+            kind([])
+
+
+def test_a_model_of_any_length_is_averaged_with_one_of_a_length():
+    folds = [dense(length=None), dense(seed=1)]
+    scorer = Scorer(folds, **OPTIONS)
+    assert scorer.length == LENGTH
+    close(scorer(X).differences, np.mean([averaged(m, None) for m in folds], axis=0))
+
+
+def test_shapes_that_models_do_not_say_are_compared_when_they_come():
+    from fastism.chosen import check_same_shape
+
+    with pytest.raises(ValueError, match=r"scores of different shapes, \(2, 60, 4, 2\) and \(2, 60, 4, 1\)"):
+        check_same_shape((2, 60, 4, 2), (2, 60, 4, 1))
