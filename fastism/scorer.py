@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from fastism import backend
 from fastism.chosen import Chosen, Folds, check_same_shape, graph_of
 from fastism.ensemble import Ensemble
 from fastism.graph import Graph
+from fastism.identity import architecture_digest, metric_digest, weights_digest
 from fastism.inputs import check_input_index, read_length, read_positions
 from fastism.ism import FastISM
 from fastism.metrics import Metric, get_metric
@@ -130,6 +130,7 @@ class Scorer:
         return {
             "metric": self.metric.name,
             "formula": f"{self.metric.formula} - {neutral:g}" if neutral else self.metric.formula,
+            "metric_digest": metric_digest(self.metric),
             "options": dict(self.metric.options),
             "signed": self.metric.signed,
             **described(self.models, self._ensemble, self.chosen),
@@ -239,21 +240,15 @@ def described(models: Sequence[Any], ensemble: Ensemble, chosen: Chosen) -> dict
         "precision": ", ".join(sorted(kinds)) or keras.config.floatx(),
         "models": [model.name for model in models],
         "weights": [weights_digest(model) for model in models],
+        "architecture": [architecture_digest(graph_of(model)) for model in models],
         "output": chosen.output,
         "target_indices": chosen.targets,
         "rc": ensemble.rc,
         "shifts": list(ensemble.shifts),
         "strand_pairs": ensemble.strand_pairs,
+        "flip_outputs": ensemble.flip_outputs,
         "seed": None,
     }
-
-
-def weights_digest(model: Any) -> str:
-    """Half of the SHA-256 of a model's weights, which tells folds and trainings apart."""
-    digest = hashlib.sha256()
-    for weight in model.get_weights():
-        digest.update(np.ascontiguousarray(weight).tobytes())
-    return digest.hexdigest()[:32]
 
 
 def input_length(graph: Graph, length: int | None, index: int = 0) -> int:
