@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from fastism import keras2
 from fastism.graph import Graph
@@ -70,15 +73,13 @@ class Chosen(NamedTuple):
         """Check what a caller asks for.
 
         Raises:
-            ValueError: If an output has to be chosen, or is not there, or a target is not, or names do not fit.
+            ValueError: If an output has to be chosen, or is not there, or a target is not, or is there twice, or names
+                do not fit.
+            TypeError: If targets are no indices, or names no list.
         """
         which = _one_output(model, graph, output)
         shape = (None, *graph.shape(graph.outputs[which]))
-        indices, size = None if targets is None else [int(t) for t in targets], shape[-1]
-        wrong = [t for t in indices or [] if size is not None and not -size <= t < size]
-        if wrong:
-            raise ValueError(f"targets holds {wrong[0]}; the output has {size}, counted from 0.")
-        told = None if names is None else tuple(map(str, names))
+        indices, told = _read_targets(targets, shape[-1]), _read_names(names)
         if told is not None and indices is not None and len(told) != len(indices):
             raise ValueError(
                 f"There are {len(told)} target names for {len(indices)} targets; one for each is accepted."
@@ -101,6 +102,45 @@ class Chosen(NamedTuple):
         if self.targets is not None and len(self.targets) == count:
             return tuple(map(str, self.targets))
         return (metric,) if count == 1 and self.targets else tuple(map(str, range(count)))
+
+
+def _read_targets(targets: Any, size: int | None) -> list[int] | None:
+    """Indices of targets, each once; None for all, as an empty list. One index stands for a list of one."""
+    try:
+        listed = [targets] if not isinstance(targets, Iterable) else list(targets)
+        if isinstance(targets, str | bytes | Mapping) or any(isinstance(t, bool | np.bool_) for t in listed):
+            raise TypeError
+        indices = None if targets is None else [operator.index(t) for t in listed]
+    except TypeError:
+        raise TypeError(
+            f"targets is {targets!r}; a list of indices such as [0, 2] is accepted, or None for all. Names go into "
+            "target_names=."
+        ) from None
+    wrong = [t for t in indices or [] if size is not None and not -size <= t < size]
+    if wrong:
+        raise ValueError(f"targets holds {wrong[0]}; the output has {size}, counted from 0.")
+    check_different([t % size if size else t for t in indices or []], "targets", "give each target once")
+    return indices or None
+
+
+def _read_names(names: Any) -> tuple[str, ...] | None:
+    """Names of targets, all different."""
+    if isinstance(names, str | bytes) or not isinstance(names, Iterable | None):
+        raise TypeError(f"target_names is {names!r}; a list of names is accepted, for one target a list of one.")
+    told = None if names is None else tuple(map(str, names))
+    check_different(told or (), "target_names (--target-names)", "give each a name of its own")
+    return told
+
+
+def check_different(values: Sequence[Any], what: str, remedy: str) -> None:
+    """Refuse names or indices of which one stands for two: columns of scores go by them.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    twice = [value for i, value in enumerate(values) if value in values[:i]]
+    if twice:
+        raise ValueError(f"{what} holds {twice[0]!r} twice; different ones are accepted: {remedy}.")
 
 
 def graph_of(model: Any) -> Graph:
@@ -183,6 +223,26 @@ class Folds(NamedTuple):
         return cls(listed, graphs, chosen)
 
 
+def check_one_input(model: Any, graph: Graph, what: str) -> None:
+    """Refuse a model that takes more than the sequence.
+
+    Args:
+        model: The model.
+        graph: What it takes.
+        what: What takes sequences only, for the message.
+
+    Raises:
+        ValueError: If it does.
+    """
+    count = len(graph.inputs)
+    if count > 1:
+        raise ValueError(
+            f"Model {model.name!r} takes {count} inputs; {what} takes models of the sequence alone. Pass all inputs to "
+            "a FastISM (saturate, variants, compare) and what it gives to a metric of fastism.metrics, or to a Scorer, "
+            "which takes lists of arrays."
+        )
+
+
 def _check_alike(models: Sequence[Any], shapes: Sequence[tuple[int | None, ...]], what: str) -> None:
     """Refuse shapes of which two differ in more than what one of them leaves open."""
     for i, shape in enumerate(shapes):
@@ -193,6 +253,25 @@ def _check_alike(models: Sequence[Any], shapes: Sequence[tuple[int | None, ...]]
                     f"The models {what}: {other} (model {j}, {models[j].name!r}) and {shape} "
                     f"(model {i}, {models[i].name!r}); models with equal ones are averaged. Score each by itself."
                 )
+
+
+#: What a scorer sets itself among the options of a FastISM, and what to say instead.
+_OWN = {
+    "change_ranges": "start= and end= of a Scorer choose the positions",
+    "outputs": "output= chooses the one that is scored",
+    "reduce": "the metric says what becomes of the output",
+}
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse options of a FastISM that a scorer sets itself.
+
+    Raises:
+        TypeError: If there is one.
+    """
+    for name in options:
+        if name in _OWN:
+            raise TypeError(f"{name}= is not accepted here: {_OWN[name]}. For more, use a FastISM.")
 
 
 def check_same_shape(before: tuple[int, ...], now: tuple[int, ...]) -> None:

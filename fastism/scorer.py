@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from fastism import backend
-from fastism.chosen import Chosen, Folds, check_same_shape, graph_of
+from fastism.chosen import Chosen, Folds, check_one_input, check_options, check_same_shape, graph_of
 from fastism.ensemble import Ensemble
 from fastism.graph import Graph
 from fastism.identity import architecture_digest, metric_digest, weights_digest
-from fastism.inputs import check_input_index, read_length, read_positions
+from fastism.inputs import check_input_index, read_flag, read_inputs, read_length, read_positions
 from fastism.ism import FastISM
 from fastism.metrics import Metric, get_metric
 from fastism.regions import Region
 from fastism.result import ISMScores
-from fastism.sequences import PROTEIN
+from fastism.sequences import PROTEIN, one_hot
 
 
 class Scorer:
@@ -32,8 +32,8 @@ class Scorer:
         metric: A name in :data:`fastism.metrics.METRICS`, or a function of (reference, alternative).
         output: Which output of a model with several: an index or a name, as ``outputs=`` of
             :class:`~fastism.FastISM` counts and names them.
-        targets: Which targets of that output, by index; all by default.
-        target_names: Names of those targets; their indices by default.
+        targets: Which targets of that output, by index, each once; all by default.
+        target_names: Names of those targets, all different; their indices by default.
         start, end: Stretch of positions to mutate, 0-based and half-open; all by default.
         rc: Average over both strands.
         shifts: Average over these shifts, in positions.
@@ -83,6 +83,7 @@ class Scorer:
         alphabet: str | None = None,
         **options: Any,
     ):
+        check_options(options)
         self.metric: Metric = get_metric(metric)
         index = options.get("seq_input_idx", 0)
         folds = Folds.read(models, index, output, targets, target_names)
@@ -100,7 +101,7 @@ class Scorer:
         ]
         self._members = made
         summed = self._host is not self.metric
-        flips = (self.chosen.along if flip_outputs is None else bool(flip_outputs)) and not summed
+        flips = (self.chosen.along if flip_outputs is None else read_flag(flip_outputs, "flip_outputs")) and not summed
         self._ensemble = Ensemble(
             made,
             rc=rc,
@@ -158,6 +159,9 @@ class Scorer:
             ValueError: If the metric leaves more than one number for each target, as ``subtract`` does of profiles, or
                 none, as ``log2FC`` does of negative predictions.
         """
+        if not isinstance(attributes, Mapping | None):
+            raise TypeError(f"attributes is {attributes!r}; a dict is accepted.")
+        x, progress = self._read(x), read_flag(progress, "progress")
         reference: Any = 0.0
         values: Any = None
         for before, after in self._ensemble.members(x, self.start, self._end, progress):
@@ -186,6 +190,17 @@ class Scorer:
             attributes=attributes or self.attributes(),
         )
 
+    def check_one_input(self, what: str) -> None:
+        """Refuse models of several inputs, for what knows of sequences only: see :mod:`fastism.chosen`."""
+        check_one_input(self.models[0], self.first._graph, what)
+
+    def _read(self, x: Any) -> Any:
+        """Sequences of the length that is scored, or a list of all inputs."""
+        graph, mutated = self.first._graph, self.first._mutated
+        arrays = read_inputs(x, graph, mutated)
+        check_length(arrays[graph.inputs.index(mutated)].shape, self.length, "x")
+        return arrays if len(arrays) > 1 else arrays[0]
+
     def _check(self, values: np.ndarray) -> None:
         """Refuse scores that are more than a number for each target, or none."""
         check_numbers(values.shape[3:], self.metric, "mutant")
@@ -196,6 +211,19 @@ class Scorer:
                 "scores: the predictions are outside of what it takes, such as negative counts, or NaN themselves. "
                 "'subtract' takes any prediction."
             )
+
+
+def check_length(shape: tuple[int, ...], length: int, name: str) -> None:
+    """Refuse sequences of another length than that which is scored.
+
+    Raises:
+        ValueError: If they are.
+    """
+    if shape[1] != length:
+        raise ValueError(
+            f"{name} has shape {shape}, sequences of length {shape[1]}; those of {length} are accepted, for which this "
+            "was made. Crop or pad them, or make another with length=."
+        )
 
 
 def check_numbers(left: tuple[int, ...], metric: Metric, scored: str) -> None:
@@ -279,6 +307,9 @@ def letters(graph: Graph, alphabet: str | None, index: int = 0) -> str:
     """
     count = graph.shape(check_input_index(graph, index))[1]
     found = {20: PROTEIN}.get(count or 4, "ACGT") if alphabet is None else alphabet
+    if not isinstance(found, str):
+        raise TypeError(f"alphabet is {found!r}; a text of different capital letters such as 'ACGT' is accepted.")
+    one_hot("", alphabet=found)  # refuses letters that it cannot read
     if len(found) != count:
         raise ValueError(
             f"The model has {count} channels and the alphabet is {found!r}; give alphabet=, a letter for each channel."
@@ -312,6 +343,11 @@ def central(
         return 0, size
     before, after = (mutated // 2, mutated - mutated // 2) if mutated is not None else (up or 0, down or 0)
     start, end = size // 2 - before, size // 2 + after
+    if not before + after:
+        raise ValueError(
+            "No position is mutated: 0 up- and 0 downstream of the middle (-u, -d); at least one of them has to be "
+            "positive."
+        )
     if not 0 <= start < end <= size:
         raise ValueError(f"Positions {start} to {end} around the middle do not lie within sequences of {size}.")
     return start, end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -9,15 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from fastism.chosen import Folds, check_same_shape
+from fastism.chosen import Folds, check_different, check_one_input, check_options, check_same_shape
 from fastism.ensemble import Ensemble
 from fastism.genome import Genome
+from fastism.inputs import as_numbers, read_flag, read_inputs
 from fastism.ism import FastISM
-from fastism.metrics import METRICS, get_metric
+from fastism.metrics import METRICS, Metric, get_metric
 from fastism.regions import Report
-from fastism.scorer import check_numbers, described, folds_length, only
+from fastism.scorer import check_length, check_numbers, described, folds_length, only
 from fastism.sequences import one_hot
 from fastism.vcf import Side, Variant, alleles, read_variants, select_variants
+
+#: What the table of variants has beside the scores.
+COLUMNS = ("chrom", "pos", "id", "ref", "alt", "ref_match", "status")
 
 
 class VariantScorer:
@@ -27,10 +32,11 @@ class VariantScorer:
 
     Args:
         models: A Keras model, or a list of models (folds), which take and give arrays of the same shapes.
-        stats: Names of metrics in :data:`fastism.metrics.METRICS`, or functions; of different names.
+        stats: Names of metrics in :data:`fastism.metrics.METRICS`, or functions; one, or a list. Their names differ
+            from each other and from :data:`COLUMNS`.
         output: Which output of a model with several: an index or a name, as ``outputs=`` of
             :class:`~fastism.FastISM` counts and names them.
-        targets: Which targets of that output, by index; all by default.
+        targets: Which targets of that output, by index, each once; all by default.
         target_names: Names of those targets, all different; their indices by default.
         rc: Average over both strands.
         shifts: Average over these shifts of the window, in positions.
@@ -47,7 +53,7 @@ class VariantScorer:
     def __init__(
         self,
         models: Any,
-        stats: Sequence[Any] = ("subtract",),
+        stats: Any = ("subtract",),
         *,
         output: int | str | None = None,
         targets: Sequence[int] | None = None,
@@ -59,15 +65,23 @@ class VariantScorer:
         length: int | None = None,
         **options: Any,
     ):
-        self.metrics = [get_metric(stat) for stat in stats]
+        check_options(options)
+        one = isinstance(stats, str | Metric) or callable(stats)
+        self.metrics = [get_metric(stat) for stat in ([stats] if one else stats)]
         if not self.metrics:
             raise ValueError("stats is empty; at least one metric is accepted.")
-        _check_different(
-            [m.name for m in self.metrics], "stats", "leave it out, or dataclasses.replace(metric, name=...)"
-        )
-        _check_different(target_names or (), "target_names", "give each a name of its own")
+        names = [m.name for m in self.metrics]
+        check_different(names, "stats", "leave it out, or dataclasses.replace(metric, name=...)")
+        for name in names:
+            if name in COLUMNS:
+                raise ValueError(
+                    f"stats holds a metric that is called {name!r}, as a column of the table is ("
+                    f"{', '.join(COLUMNS)}); another name is accepted: rename the function, or "
+                    "dataclasses.replace(metric, name=...)."
+                )
         index = options.get("seq_input_idx", 0)
         folds = Folds.read(models, index, output, targets, target_names)
+        check_one_input(folds.models[0], folds.graphs[0], "a VariantScorer")
         self.models, self.chosen = folds.models, folds.chosen[0]
         for metric in self.metrics:
             self.chosen.check(metric)
@@ -82,7 +96,7 @@ class VariantScorer:
             made,
             rc=rc,
             shifts=shifts,
-            flip_outputs=self.chosen.along if flip_outputs is None else bool(flip_outputs),
+            flip_outputs=self.chosen.along if flip_outputs is None else read_flag(flip_outputs, "flip_outputs"),
             strand_pairs=strand_pairs,
         )
 
@@ -109,7 +123,7 @@ class VariantScorer:
             ValueError: If the sequences do not fit the model, or a metric its outputs.
         """
         totals: dict[str, Any] = {}
-        for before, after in self._predicted(np.asarray(reference), np.asarray(alternative)):
+        for before, after in self._predicted(*self._read(reference, alternative)):
             for metric in self.metrics:
                 values = metric(before, after[:, None])[:, 0]
                 check_numbers(values.shape[1:], metric, "variant")
@@ -126,6 +140,25 @@ class VariantScorer:
                 columns |= {f"{name}:{target}": values[:, i] for i, target in enumerate(targets)}
         return columns
 
+    def _read(self, reference: Any, alternative: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Both as (V, L, A) of the length that is scored."""
+        found, first = [], self._ensemble.models[0]
+        for x, name in ((reference, "reference"), (alternative, "alternative")):
+            try:
+                array = as_numbers(x, name)
+                (array,) = read_inputs(array, first._graph, first._mutated)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+            check_length(array.shape, self.length, name)
+            found.append(array)
+        before, after = found
+        if len(before) != len(after):
+            raise ValueError(
+                f"There are {len(before)} reference and {len(after)} alternative sequences; one of each for every "
+                "variant is accepted."
+            )
+        return before, after
+
     def _predicted(self, reference: np.ndarray, alternative: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Predictions (V, *output) of both alleles by each member."""
         members = self._ensemble
@@ -137,13 +170,6 @@ class VariantScorer:
                     if turn:
                         before, after = members.back(before), members.back(after)
                     yield only(before), only(after)
-
-
-def _check_different(names: Sequence[str], what: str, remedy: str) -> None:
-    """Refuse names of which one stands for two: columns of scores go by them."""
-    twice = [name for i, name in enumerate(names) if name in names[:i]]
-    if twice:
-        raise ValueError(f"{what} holds {twice[0]!r} twice; different names are accepted: {remedy}.")
 
 
 def score_variants(
@@ -175,6 +201,26 @@ def score_variants(
     Raises:
         ValueError: If an argument or the file is not accepted.
     """
+    strict = read_flag(strict, "strict")
+    try:
+        size = 0 if isinstance(batch_size, bool) else operator.index(batch_size)
+    except TypeError:
+        size = 0
+    if size < 1:
+        raise ValueError(f"batch_size is {batch_size!r}; a positive integer, of variants at once, is accepted.")
+    return _scored(scorer, genome, variants, report, side, strict, size)
+
+
+def _scored(
+    scorer: VariantScorer,
+    genome: str | os.PathLike[str],
+    variants: str | os.PathLike[str],
+    report: Report,
+    side: Side,
+    strict: bool,
+    batch_size: int,
+) -> Iterator[dict[str, Any]]:
+    """What :func:`score_variants` yields."""
     with Genome(genome) as opened:
         kept = _kept(scorer, opened, variants, report, side, strict)
         while part := list(islice(kept, batch_size)):

@@ -269,8 +269,26 @@ def test_every_row_is_read_once_to_count_and_once_to_score_however_small_the_bat
 def test_a_value_at_n_that_cannot_be_is_no_fault_of_the_sequences(tmp_path):
     _, model = save_model(tmp_path)
     (tmp_path / "x.fa").write_text(">a\n" + "ACGT" * 10 + "\n")
-    with pytest.raises(ValueError, match="unknown=nan cannot be held"):
+    with pytest.raises(ValueError, match="unknown is nan; 0 or 0.25 is accepted"):
         map_fasta(scorer(model), tmp_path / "x.fa", tmp_path / "out.zarr", unknown=float("nan"))
+
+
+def test_settings_are_refused_before_files_are_read(tmp_path):
+    _, model = save_model(tmp_path)
+    x = keras.Input((LENGTH, 4))
+    both = keras.Model([x, cell := keras.Input((3,))], keras.layers.Concatenate()([keras.layers.Flatten()(x), cell]))
+    nothing = ("none.fa", "none.bed", tmp_path / "out.zarr")
+    one = scorer(model)
+    for unknown in (0.5, -1, "0", None, True):
+        with pytest.raises(ValueError, match=rf"unknown is {unknown!r}; 0 or 0.25 is accepted"):
+            map_regions(one, *nothing, unknown=unknown)
+    for flag in ("strict", "resume", "overwrite", "progress"):
+        with pytest.raises(ValueError, match=f"{flag} is 'no'; True or False is accepted"):
+            map_fasta(one, *nothing[1:], **{flag: "no"})
+    with pytest.raises(TypeError, match=r"attributes is \[1\]; a dict"):
+        map_regions(one, *nothing, attributes=[1])
+    with pytest.raises(ValueError, match="takes 2 inputs; a map of regions .* Scorer, which takes lists"):
+        map_regions(scorer(both), *nothing)
 
 
 def test_metrics_of_profiles_on_the_device_and_of_pairs_on_the_host(tmp_path):
@@ -436,6 +454,7 @@ def test_both_strands_of_two_models_are_averaged(tmp_path):
         ((20, 5, None), "Give either"),
         ((50, None, None), "do not lie within"),
         ((None, 30, 0), "do not lie within"),
+        ((None, 0, None), "No position is mutated: 0 up- and 0 downstream"),
     ],
 )
 def test_stretches_around_the_middle_have_to_fit(tmp_path, arguments, message):
