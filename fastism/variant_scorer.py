@@ -66,8 +66,8 @@ class VariantScorer:
         **options: Any,
     ):
         check_options(options)
-        one = isinstance(stats, str | Metric) or callable(stats)
-        self.metrics = [get_metric(stat) for stat in ([stats] if one else stats)]
+        listed: Any = [stats] if isinstance(stats, str | Metric) or callable(stats) else stats
+        self.metrics = [get_metric(stat) for stat in listed]
         if not self.metrics:
             raise ValueError("stats is empty; at least one metric is accepted.")
         names = [m.name for m in self.metrics]
