@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastism.inputs import as_numbers, read_positions
+from fastism.inputs import as_numbers, read_flag, read_positions
 from fastism.naive import Saturation
 from fastism.scores import map_outputs, select_target
 
@@ -112,8 +112,9 @@ class Ensemble:
         **options: Any,
     ):
         self.models = [_mutagenesis(model, options) for model in _listed(models)]
-        self.rc, self.shifts = bool(rc), _shifts(shifts)
-        self.flip_outputs = flip_outputs if isinstance(flip_outputs, bool) else list(flip_outputs)
+        self.rc, self.shifts = read_flag(rc, "rc"), _shifts(shifts)
+        listed = isinstance(flip_outputs, list | tuple)
+        self.flip_outputs = list(flip_outputs) if listed else read_flag(flip_outputs, "flip_outputs")
         self.strand_pairs = None if strand_pairs is None else _pairing(strand_pairs, "strand_pairs")
         self.complement = None if complement is None else _pairing(complement, "complement")
         self.seq_input, self.ddof = seq_input, ddof

@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -26,6 +26,7 @@ from fastism.regions import Region
 from fastism.sequences import one_hot, reverse_complement
 
 _LOG = logging.getLogger(__name__)
+_GAP = 1 << 16  # bytes between two sequences that are looked at
 _END_OF_BGZIP = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 
 
@@ -55,7 +56,8 @@ class Genome:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no FASTA file, is compressed with gzip instead of bgzip, or seems truncated.
+        ValueError: If it is no FASTA file, has a name twice, is compressed with gzip instead of bgzip, or seems
+            truncated.
         ImportError: If pysam is missing.
 
     Example:
@@ -92,6 +94,10 @@ class Genome:
         self.lengths: Mapping[str, int] = MappingProxyType(
             dict(zip(self._file.references, self._file.lengths, strict=True))
         )
+        twice = _hidden(self.path, fai, gzi, self.lengths)
+        if twice is not None:
+            self.close()
+            raise _ambiguous(self.path, twice)
         self._alike: dict[str, list[str]] = {}
         for name in self.lengths:
             self._alike.setdefault(_plain(name), []).append(name)
@@ -344,6 +350,51 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         pysam.set_verbosity(level)
+
+
+def _hidden(path: Path, fai: Path, gzi: Path | None, names: Collection[str]) -> str | None:
+    """A name that a FASTA file has twice: an index passes over the second, which leaves a gap in it."""
+    rows = sorted((line.split("\t") for line in fai.read_text().splitlines()), key=lambda row: int(row[2]))
+    end = 0
+    with _reader(path, gzi) as read:
+        for row in [*rows, None]:
+            start = None if row is None else int(row[2])
+            found = read(end, _GAP if start is None else min(max(0, start - end), _GAP))
+            header = found.lstrip()
+            line = header.split(b"\n", 1)[0]
+            behind = end + len(found) - len(header) + len(line) + 1  # where the sequence of this header begins
+            name = (line[1:].split() or [b""])[0].decode("utf-8", "replace")
+            if header.startswith(b">") and (start is None or behind < start) and name in names:
+                return name
+            if row is not None:
+                length, each, width = int(row[1]), int(row[3]), int(row[4])
+                end = int(row[2]) + (length // each * width + length % each if each else 0)
+    return None
+
+
+@contextmanager
+def _reader(path: Path, gzi: Path | None) -> Iterator[Callable[[int, int], bytes]]:
+    """A function that reads so many bytes from a place in a file, in its text where it is compressed with bgzip."""
+    if gzi is None:
+        with path.open("rb") as plain:
+            yield lambda start, size: (plain.seek(start), plain.read(size))[1]
+        return
+    blocks = np.concatenate([np.zeros(2, "<u8"), np.fromfile(gzi, "<u8")[1:]]).reshape(-1, 2)  # in the file, the text
+    with need("pysam").BGZFile(str(path), "rb") as packed:
+
+        def read(start: int, size: int) -> bytes:
+            at, first = blocks[int(np.searchsorted(blocks[:, 1], start, "right")) - 1].tolist()
+            packed.seek(at << 16 | start - first)
+            return packed.read(size)
+
+        yield read
+
+
+def _ambiguous(path: Path, name: str) -> ValueError:
+    return ValueError(
+        f"{path} has two sequences named {name!r}, of which an index finds the first only; a FASTA file of different "
+        "names is accepted. Rename or remove one of them, and remove the .fai file beside it."
+    )
 
 
 def _first_letter(path: Path, kind: str) -> bytes:

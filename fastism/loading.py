@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module, util
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import keras
 
@@ -56,6 +57,11 @@ def load_model(
     if file.suffix.lower() not in (".keras", ".h5", ".hdf5"):
         raise ModelError(
             f"{file.name} ends in {file.suffix!r}; .keras, .h5, .hdf5 and SavedModel folders are accepted."
+        )
+    if file.suffix.lower() == ".keras" and not is_zipfile(file):
+        raise ModelError(
+            f"{file} cannot be loaded as a Keras model: it is no complete .keras file, which is a zip archive, but "
+            f"{file.stat().st_size:,} bytes as after a copy that was cut short. Copy or save the model again."
         )
     try:
         return keras.models.load_model(file, custom_objects=known, compile=False, safe_mode=not unsafe_lambda)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from fastism.bed import Centre, Edge, read_regions, select
 from fastism.genome import Genome, read_fasta
+from fastism.inputs import read_flag
 from fastism.regions import Region, Report
 from fastism.result import ISMScores
 from fastism.scorer import Scorer
@@ -46,6 +47,17 @@ def _check_regular(path: str | os.PathLike[str]) -> None:
     """Refuse pipes: files are read twice, to count and to score."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise ValueError(f"{path} is no regular file; it is read twice, so save it as a file first.")
+
+
+def _check_settings(scorer: Scorer, unknown: Any, attributes: Any, **flags: Any) -> None:
+    """Refuse settings before a file is read."""
+    if isinstance(unknown, bool) or not isinstance(unknown, int | float | np.number) or unknown not in (0, 0.25):
+        raise ValueError(f"unknown is {unknown!r}; 0 or 0.25 is accepted, what stands in all columns at an N.")
+    if not isinstance(attributes, Mapping | None):
+        raise TypeError(f"attributes is {attributes!r}; a dict, for the store's metadata, is accepted.")
+    for name, value in flags.items():
+        read_flag(value, name)
+    scorer.check_one_input("a map of regions or of a FASTA file")
 
 
 def map_regions(
@@ -92,6 +104,7 @@ def map_regions(
         scores, report = map_regions(scorer, "hg38.fa", "peaks.bed", "peaks.zarr", progress=True)
         print(report)
     """
+    _check_settings(scorer, unknown, attributes, strict=strict, resume=resume, overwrite=overwrite, progress=progress)
     for path in (genome, regions):
         _check_regular(path)
     if scorer.alphabet != "ACGT":
@@ -146,9 +159,9 @@ def map_fasta(
     Raises:
         ValueError: If an argument or the file is not accepted.
     """
+    _check_settings(scorer, unknown, attributes, strict=strict, resume=resume, overwrite=overwrite, progress=progress)
     _check_regular(fasta)
     hot = partial(one_hot, alphabet=scorer.alphabet, unknown=unknown)
-    hot("")  # a value of `unknown` that is not accepted must not pass for a fault of the sequences below
 
     def kept(report: Report) -> Iterator[_Keyed]:
         for name, text in read_fasta(fasta):

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
-from fastism import backend, keras2
+from fastism import backend
+from fastism.chosen import Chosen, Folds, check_one_input, check_options, check_same_shape, graph_of
 from fastism.ensemble import Ensemble
 from fastism.graph import Graph
-from fastism.inputs import check_input_index, output_names, read_length, read_outputs, read_positions
-from fastism.inside import read
+from fastism.identity import architecture_digest, metric_digest, weights_digest
+from fastism.inputs import check_input_index, read_flag, read_inputs, read_length, read_positions
 from fastism.ism import FastISM
 from fastism.metrics import Metric, get_metric
 from fastism.regions import Region
 from fastism.result import ISMScores
-from fastism.sequences import PROTEIN
+from fastism.sequences import PROTEIN, one_hot
 
 
 class Scorer:
@@ -27,12 +27,13 @@ class Scorer:
     Each member of an ensemble (model, strand, shift) is scored by itself, and the scores are averaged.
 
     Args:
-        models: A Keras model, or a list of models whose scores are averaged (folds).
+        models: A Keras model, or a list of models whose scores are averaged (folds), which take and give arrays of the
+            same shapes.
         metric: A name in :data:`fastism.metrics.METRICS`, or a function of (reference, alternative).
         output: Which output of a model with several: an index or a name, as ``outputs=`` of
             :class:`~fastism.FastISM` counts and names them.
-        targets: Which targets of that output, by index; all by default.
-        target_names: Names of those targets; their indices by default.
+        targets: Which targets of that output, by index, each once; all by default.
+        target_names: Names of those targets, all different; their indices by default.
         start, end: Stretch of positions to mutate, 0-based and half-open; all by default.
         rc: Average over both strands.
         shifts: Average over these shifts, in positions.
@@ -82,21 +83,25 @@ class Scorer:
         alphabet: str | None = None,
         **options: Any,
     ):
-        self.models = list(models) if isinstance(models, list | tuple) else [models]
+        check_options(options)
         self.metric: Metric = get_metric(metric)
-        graph, index = graph_of(self.models[0]), options.get("seq_input_idx", 0)
-        self.chosen = Chosen.read(self.models[0], graph, output, targets, target_names)
+        index = options.get("seq_input_idx", 0)
+        folds = Folds.read(models, index, output, targets, target_names)
+        self.models, self.chosen = folds.models, folds.chosen[0]
         self.chosen.check(self.metric)
         self.chosen.check_pairs(strand_pairs)
         self.targets: tuple[str, ...] | None = self.chosen.names
-        self.length = input_length(graph, length, index)
-        self.alphabet = letters(graph, alphabet, index)
+        self.length = folds_length(folds, length, index)
+        self.alphabet = letters(folds.graphs[0], alphabet, index)
         self.start, self._end = read_positions(start, end, self.length)
         reduce, self._host = self.metric.on_device(self.chosen.targets)
-        made = [FastISM(m, outputs=self.chosen.output, reduce=reduce, **options) for m in self.models]
+        made = [
+            FastISM(m, outputs=c.output, reduce=reduce, **options)
+            for m, c in zip(folds.models, folds.chosen, strict=True)
+        ]
         self._members = made
         summed = self._host is not self.metric
-        flips = (self.chosen.along if flip_outputs is None else bool(flip_outputs)) and not summed
+        flips = (self.chosen.along if flip_outputs is None else read_flag(flip_outputs, "flip_outputs")) and not summed
         self._ensemble = Ensemble(
             made,
             rc=rc,
@@ -126,6 +131,7 @@ class Scorer:
         return {
             "metric": self.metric.name,
             "formula": f"{self.metric.formula} - {neutral:g}" if neutral else self.metric.formula,
+            "metric_digest": metric_digest(self.metric),
             "options": dict(self.metric.options),
             "signed": self.metric.signed,
             **described(self.models, self._ensemble, self.chosen),
@@ -153,6 +159,9 @@ class Scorer:
             ValueError: If the metric leaves more than one number for each target, as ``subtract`` does of profiles, or
                 none, as ``log2FC`` does of negative predictions.
         """
+        if not isinstance(attributes, Mapping | None):
+            raise TypeError(f"attributes is {attributes!r}; a dict is accepted.")
+        x, progress = self._read(x), read_flag(progress, "progress")
         reference: Any = 0.0
         values: Any = None
         for before, after in self._ensemble.members(x, self.start, self._end, progress):
@@ -160,6 +169,8 @@ class Scorer:
             scores = self._host(before, after)
             scores -= self._host.neutral or 0
             scores /= len(self)
+            if values is not None:
+                check_same_shape(values.shape, scores.shape)
             values = scores if values is None else np.add(values, scores, out=values)
             kept = before if before.size * self.positions * after.shape[2] == scores.size else np.zeros(len(before))
             reference = reference + kept.astype(np.float64) / len(self)
@@ -179,6 +190,17 @@ class Scorer:
             attributes=attributes or self.attributes(),
         )
 
+    def check_one_input(self, what: str) -> None:
+        """Refuse models of several inputs, for what knows of sequences only: see :mod:`fastism.chosen`."""
+        check_one_input(self.models[0], self.first._graph, what)
+
+    def _read(self, x: Any) -> Any:
+        """Sequences of the length that is scored, or a list of all inputs."""
+        graph, mutated = self.first._graph, self.first._mutated
+        arrays = read_inputs(x, graph, mutated)
+        check_length(arrays[graph.inputs.index(mutated)].shape, self.length, "x")
+        return arrays if len(arrays) > 1 else arrays[0]
+
     def _check(self, values: np.ndarray) -> None:
         """Refuse scores that are more than a number for each target, or none."""
         check_numbers(values.shape[3:], self.metric, "mutant")
@@ -191,126 +213,17 @@ class Scorer:
             )
 
 
-class Chosen(NamedTuple):
-    """Which numbers of a model are scored.
-
-    Attributes:
-        output: The output, for ``FastISM(model, outputs=...)``; None for a model's only one.
-        targets: Indices of targets; None for all.
-        names: Names of the targets; None for their indices.
-        shape: Of the output, with None for the sequences and for what the model does not say.
-    """
-
-    output: int | str | None
-    targets: list[int] | None
-    names: tuple[str, ...] | None
-    shape: tuple[Any, ...]
-
-    @property
-    def along(self) -> bool:
-        """Whether the output has positions and targets, (O, T)."""
-        return len(self.shape) == 3
-
-    def check(self, metric: Metric) -> None:
-        """Refuse a metric of profiles for another output.
-
-        Raises:
-            ValueError: If it is one.
-        """
-        if metric.consumes == "profile" and (len(self.shape) not in (2, 3) or self.shape[1] == 1):
-            raise ValueError(
-                f"metric {metric.name!r} consumes profiles, (O,) or (O, T) with O positions; the output has shape "
-                f"{self.shape[1:]}. Choose another output, or another metric."
-            )
-
-    def check_pairs(self, pairs: Sequence[int] | None) -> None:
-        """Refuse pairs of targets for another number of targets: a metric may leave none to count.
-
-        Raises:
-            ValueError: If they are.
-        """
-        own = self.shape[-1] if len(self.shape) > 1 else 1
-        count = own if self.targets is None else len(self.targets)
-        if pairs is not None and count is not None and len(pairs) != count:
-            raise ValueError(
-                f"strand_pairs (--strand-pairs) is {list(pairs)}, but {count} target{'s are' * (count != 1) or ' is'} "
-                "scored; the index of one of these is accepted for each, its own where it has no partner."
-            )
-
-    @classmethod
-    def read(
-        cls,
-        model: Any,
-        graph: Graph,
-        output: int | str | None,
-        targets: Sequence[int] | None,
-        names: Sequence[str] | None,
-    ) -> Chosen:
-        """Check what a caller asks for.
-
-        Raises:
-            ValueError: If an output has to be chosen, or is not there, or a target is not, or names do not fit.
-        """
-        which = _one_output(model, graph, output)
-        shape = (None, *graph.shape(graph.outputs[which]))
-        indices, size = None if targets is None else [int(t) for t in targets], shape[-1]
-        wrong = [t for t in indices or [] if size is not None and not -size <= t < size]
-        if wrong:
-            raise ValueError(f"targets holds {wrong[0]}; the output has {size}, counted from 0.")
-        told = None if names is None else tuple(map(str, names))
-        if told is not None and indices is not None and len(told) != len(indices):
-            raise ValueError(
-                f"There are {len(told)} target names for {len(indices)} targets; one for each is accepted."
-            )
-        return cls(output if len(graph.outputs) > 1 else None, indices, told, shape)
-
-    def named(self, count: int, metric: str) -> tuple[str, ...]:
-        """Names for so many scores of a sequence.
-
-        Raises:
-            ValueError: If names were given, but for another number.
-        """
-        if self.names is not None:
-            if len(self.names) != count:
-                raise ValueError(
-                    f"There are {len(self.names)} target names, but {count} {'score' if count == 1 else 'scores'} for "
-                    "each mutant; one name for each is accepted."
-                )
-            return self.names
-        if self.targets is not None and len(self.targets) == count:
-            return tuple(map(str, self.targets))
-        return (metric,) if count == 1 and self.targets else tuple(map(str, range(count)))
-
-
-def graph_of(model: Any) -> Graph:
-    """What a model takes and gives, whatever it is made with.
+def check_length(shape: tuple[int, ...], length: int, name: str) -> None:
+    """Refuse sequences of another length than that which is scored.
 
     Raises:
-        ModelError: If it is of a kind that cannot be treated.
+        ValueError: If they are.
     """
-    return read(keras2.as_keras3(model))
-
-
-def _one_output(model: Any, graph: Graph, output: int | str | None) -> int:
-    """The number of the output that is scored."""
-    count, names = len(graph.outputs), ", ".join(map(repr, output_names(graph, model)))
-    if output is None and count > 1:
+    if shape[1] != length:
         raise ValueError(
-            f"Model {model.name!r} has {count} outputs, {names}; choose one with output= (--head), an index or a name."
+            f"{name} has shape {shape}, sequences of length {shape[1]}; those of {length} are accepted, for which this "
+            "was made. Crop or pad them, or make another with length=."
         )
-    try:
-        found = read_outputs(0 if output is None else output, graph, model) or ()
-    except ValueError:
-        raise ValueError(
-            f"output is {output!r}, but model {model.name!r} has {names}; a name or an index from 0 to {count - 1} is "
-            "accepted."
-        ) from None
-    if len(found) != 1:
-        raise ValueError(
-            f"output is {output!r}, which is {len(found)} outputs of model {model.name!r}; an index from 0 to "
-            f"{count - 1} is one."
-        )
-    return found[0]
 
 
 def check_numbers(left: tuple[int, ...], metric: Metric, scored: str) -> None:
@@ -355,21 +268,15 @@ def described(models: Sequence[Any], ensemble: Ensemble, chosen: Chosen) -> dict
         "precision": ", ".join(sorted(kinds)) or keras.config.floatx(),
         "models": [model.name for model in models],
         "weights": [weights_digest(model) for model in models],
+        "architecture": [architecture_digest(graph_of(model)) for model in models],
         "output": chosen.output,
         "target_indices": chosen.targets,
         "rc": ensemble.rc,
         "shifts": list(ensemble.shifts),
         "strand_pairs": ensemble.strand_pairs,
+        "flip_outputs": ensemble.flip_outputs,
         "seed": None,
     }
-
-
-def weights_digest(model: Any) -> str:
-    """Half of the SHA-256 of a model's weights, which tells folds and trainings apart."""
-    digest = hashlib.sha256()
-    for weight in model.get_weights():
-        digest.update(np.ascontiguousarray(weight).tobytes())
-    return digest.hexdigest()[:32]
 
 
 def input_length(graph: Graph, length: int | None, index: int = 0) -> int:
@@ -386,6 +293,12 @@ def input_length(graph: Graph, length: int | None, index: int = 0) -> int:
     return own
 
 
+def folds_length(folds: Folds, length: int | None, index: int = 0) -> int:
+    """L, that of the input of all models; see :func:`input_length`."""
+    own = (g for g in folds.graphs if g.shape(check_input_index(g, index))[0] is not None)
+    return input_length(next(own, folds.graphs[0]), length, index)
+
+
 def letters(graph: Graph, alphabet: str | None, index: int = 0) -> str:
     """The letters of a model's channels, as given or by their number.
 
@@ -394,6 +307,9 @@ def letters(graph: Graph, alphabet: str | None, index: int = 0) -> str:
     """
     count = graph.shape(check_input_index(graph, index))[1]
     found = {20: PROTEIN}.get(count or 4, "ACGT") if alphabet is None else alphabet
+    if not isinstance(found, str):
+        raise TypeError(f"alphabet is {found!r}; a text of different capital letters such as 'ACGT' is accepted.")
+    one_hot("", alphabet=found)  # refuses letters that it cannot read
     if len(found) != count:
         raise ValueError(
             f"The model has {count} channels and the alphabet is {found!r}; give alphabet=, a letter for each channel."
@@ -427,6 +343,11 @@ def central(
         return 0, size
     before, after = (mutated // 2, mutated - mutated // 2) if mutated is not None else (up or 0, down or 0)
     start, end = size // 2 - before, size // 2 + after
+    if not before + after:
+        raise ValueError(
+            "No position is mutated: 0 up- and 0 downstream of the middle (-u, -d); at least one of them has to be "
+            "positive."
+        )
     if not 0 <= start < end <= size:
         raise ValueError(f"Positions {start} to {end} around the middle do not lie within sequences of {size}.")
     return start, end

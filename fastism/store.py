@@ -13,7 +13,7 @@ import numpy as np
 from fastism.regions import Region
 from fastism.result import ISMScores
 from fastism.scores import has_letter
-from fastism.writers.columns import BLOCK, FirstRows, LazyRows
+from fastism.writers.columns import BLOCK, Checked, FirstRows, LazyRows
 from fastism.writers.files import library, plain
 from fastism.writers.values import check_dtype, fit
 
@@ -22,6 +22,7 @@ __all__ = ["Store", "UnfinishedStoreError", "open_scores", "save_scores"]
 FORMAT = 1
 KEY = "fastism"
 CHUNK_BYTES = 4 << 20
+_BROKEN = "is broken, as after a copy that was cut short"
 REGION_COLUMNS = {"chrom": "str", "start": "int64", "end": "int64", "strand": "str", "name": "str", "row": "int64"}
 
 
@@ -409,7 +410,11 @@ def _open(folder: Path, mode: str) -> tuple[Any, dict[str, Any]]:
     """The group and what it says of itself."""
     if not (folder / "zarr.json").is_file():
         raise FileNotFoundError(f"{folder} is no store of scores; {_MADE} is accepted.")
-    group = library("zarr", "open_scores").open_group(str(folder), mode=mode, zarr_format=3)
+    zarr = library("zarr", "open_scores")
+    try:
+        group = zarr.open_group(str(folder), mode=mode, zarr_format=3)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / 'zarr.json'} {_BROKEN} ({error}); copy or score it again.") from error
     head = group.attrs.get(KEY)
     if not isinstance(head, dict) or "complete" not in head:
         raise ValueError(f"{folder} is a Zarr group, but not of fastism; {_MADE} is accepted.")
@@ -420,7 +425,10 @@ def _open(folder: Path, mode: str) -> tuple[Any, dict[str, Any]]:
 
 def _whole(folder: Path, group: Any, name: str, n: int, finished: bool) -> Any:
     """An array with all its rows and chunks, or an error: Zarr would read zeros where a file is missing."""
-    array: Any = group.get(name)
+    try:
+        array: Any = group.get(name)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / name / 'zarr.json'} {_BROKEN} ({error}); copy or score it again.") from error
     if array is None:
         whole = False
     elif finished:
@@ -428,7 +436,7 @@ def _whole(folder: Path, group: Any, name: str, n: int, finished: bool) -> Any:
     else:
         whole = array.shape[0] >= n
     if whole:
-        return array
+        return Checked(array, f"{name} of {folder}")
     raise ValueError(f"{folder} lacks a part of {name}, as after a copy that was cut short; copy or score it again.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -9,14 +10,19 @@ from typing import Any
 
 import numpy as np
 
+from fastism.chosen import Folds, check_different, check_one_input, check_options, check_same_shape
 from fastism.ensemble import Ensemble
 from fastism.genome import Genome
+from fastism.inputs import as_numbers, read_flag, read_inputs
 from fastism.ism import FastISM
-from fastism.metrics import METRICS, get_metric
+from fastism.metrics import METRICS, Metric, get_metric
 from fastism.regions import Report
-from fastism.scorer import Chosen, check_numbers, described, graph_of, input_length, only
+from fastism.scorer import check_length, check_numbers, described, folds_length, only
 from fastism.sequences import one_hot
 from fastism.vcf import Side, Variant, alleles, read_variants, select_variants
+
+#: What the table of variants has beside the scores.
+COLUMNS = ("chrom", "pos", "id", "ref", "alt", "ref_match", "status")
 
 
 class VariantScorer:
@@ -25,11 +31,12 @@ class VariantScorer:
     Each member of an ensemble (model, strand, shift) is scored by itself, and the scores are averaged.
 
     Args:
-        models: A Keras model, or a list of models (folds).
-        stats: Names of metrics in :data:`fastism.metrics.METRICS`, or functions; of different names.
+        models: A Keras model, or a list of models (folds), which take and give arrays of the same shapes.
+        stats: Names of metrics in :data:`fastism.metrics.METRICS`, or functions; one, or a list. Their names differ
+            from each other and from :data:`COLUMNS`.
         output: Which output of a model with several: an index or a name, as ``outputs=`` of
             :class:`~fastism.FastISM` counts and names them.
-        targets: Which targets of that output, by index; all by default.
+        targets: Which targets of that output, by index, each once; all by default.
         target_names: Names of those targets, all different; their indices by default.
         rc: Average over both strands.
         shifts: Average over these shifts of the window, in positions.
@@ -46,7 +53,7 @@ class VariantScorer:
     def __init__(
         self,
         models: Any,
-        stats: Sequence[Any] = ("subtract",),
+        stats: Any = ("subtract",),
         *,
         output: int | str | None = None,
         targets: Sequence[int] | None = None,
@@ -58,27 +65,38 @@ class VariantScorer:
         length: int | None = None,
         **options: Any,
     ):
-        self.models = list(models) if isinstance(models, list | tuple) else [models]
-        self.metrics = [get_metric(stat) for stat in stats]
+        check_options(options)
+        listed: Any = [stats] if isinstance(stats, str | Metric) or callable(stats) else stats
+        self.metrics = [get_metric(stat) for stat in listed]
         if not self.metrics:
             raise ValueError("stats is empty; at least one metric is accepted.")
-        _check_different(
-            [m.name for m in self.metrics], "stats", "leave it out, or dataclasses.replace(metric, name=...)"
-        )
-        _check_different(target_names or (), "target_names", "give each a name of its own")
-        graph = graph_of(self.models[0])
-        self.chosen = Chosen.read(self.models[0], graph, output, targets, target_names)
+        names = [m.name for m in self.metrics]
+        check_different(names, "stats", "leave it out, or dataclasses.replace(metric, name=...)")
+        for name in names:
+            if name in COLUMNS:
+                raise ValueError(
+                    f"stats holds a metric that is called {name!r}, as a column of the table is ("
+                    f"{', '.join(COLUMNS)}); another name is accepted: rename the function, or "
+                    "dataclasses.replace(metric, name=...)."
+                )
+        index = options.get("seq_input_idx", 0)
+        folds = Folds.read(models, index, output, targets, target_names)
+        check_one_input(folds.models[0], folds.graphs[0], "a VariantScorer")
+        self.models, self.chosen = folds.models, folds.chosen[0]
         for metric in self.metrics:
             self.chosen.check(metric)
         self.chosen.check_pairs(strand_pairs)
-        self.length = input_length(graph, length, options.get("seq_input_idx", 0))
+        self.length = folds_length(folds, length, index)
         reduce, _ = METRICS["subtract"].on_device(self.chosen.targets)  # only what is scored leaves the device
-        made = [FastISM(m, outputs=self.chosen.output, reduce=reduce, **options) for m in self.models]
+        made = [
+            FastISM(m, outputs=c.output, reduce=reduce, **options)
+            for m, c in zip(folds.models, folds.chosen, strict=True)
+        ]
         self._ensemble = Ensemble(
             made,
             rc=rc,
             shifts=shifts,
-            flip_outputs=self.chosen.along if flip_outputs is None else bool(flip_outputs),
+            flip_outputs=self.chosen.along if flip_outputs is None else read_flag(flip_outputs, "flip_outputs"),
             strand_pairs=strand_pairs,
         )
 
@@ -105,11 +123,13 @@ class VariantScorer:
             ValueError: If the sequences do not fit the model, or a metric its outputs.
         """
         totals: dict[str, Any] = {}
-        for before, after in self._predicted(np.asarray(reference), np.asarray(alternative)):
+        for before, after in self._predicted(*self._read(reference, alternative)):
             for metric in self.metrics:
                 values = metric(before, after[:, None])[:, 0]
                 check_numbers(values.shape[1:], metric, "variant")
                 share = values.reshape(len(values), -1) / len(self._ensemble)
+                if metric.name in totals:
+                    check_same_shape(totals[metric.name].shape, share.shape)
                 totals[metric.name] = totals.get(metric.name, 0.0) + share
         columns: dict[str, np.ndarray] = {}
         for name, values in totals.items():
@@ -119,6 +139,25 @@ class VariantScorer:
                 targets = self.chosen.named(values.shape[1], name)
                 columns |= {f"{name}:{target}": values[:, i] for i, target in enumerate(targets)}
         return columns
+
+    def _read(self, reference: Any, alternative: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Both as (V, L, A) of the length that is scored."""
+        found, first = [], self._ensemble.models[0]
+        for x, name in ((reference, "reference"), (alternative, "alternative")):
+            try:
+                array = as_numbers(x, name)
+                (array,) = read_inputs(array, first._graph, first._mutated)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+            check_length(array.shape, self.length, name)
+            found.append(array)
+        before, after = found
+        if len(before) != len(after):
+            raise ValueError(
+                f"There are {len(before)} reference and {len(after)} alternative sequences; one of each for every "
+                "variant is accepted."
+            )
+        return before, after
 
     def _predicted(self, reference: np.ndarray, alternative: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Predictions (V, *output) of both alleles by each member."""
@@ -131,13 +170,6 @@ class VariantScorer:
                     if turn:
                         before, after = members.back(before), members.back(after)
                     yield only(before), only(after)
-
-
-def _check_different(names: Sequence[str], what: str, remedy: str) -> None:
-    """Refuse names of which one stands for two: columns of scores go by them."""
-    twice = [name for i, name in enumerate(names) if name in names[:i]]
-    if twice:
-        raise ValueError(f"{what} holds {twice[0]!r} twice; different names are accepted: {remedy}.")
 
 
 def score_variants(
@@ -169,6 +201,26 @@ def score_variants(
     Raises:
         ValueError: If an argument or the file is not accepted.
     """
+    strict = read_flag(strict, "strict")
+    try:
+        size = 0 if isinstance(batch_size, bool) else operator.index(batch_size)
+    except TypeError:
+        size = 0
+    if size < 1:
+        raise ValueError(f"batch_size is {batch_size!r}; a positive integer, of variants at once, is accepted.")
+    return _scored(scorer, genome, variants, report, side, strict, size)
+
+
+def _scored(
+    scorer: VariantScorer,
+    genome: str | os.PathLike[str],
+    variants: str | os.PathLike[str],
+    report: Report,
+    side: Side,
+    strict: bool,
+    batch_size: int,
+) -> Iterator[dict[str, Any]]:
+    """What :func:`score_variants` yields."""
     with Genome(genome) as opened:
         kept = _kept(scorer, opened, variants, report, side, strict)
         while part := list(islice(kept, batch_size)):

@@ -33,8 +33,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *API]
 SHOWN = re.compile(r"^print\(.*\)  # (.+)$", re.MULTILINE)
 #: Modules that nobody calls, or of which ``fastism`` itself gives what is called.
 INTERNAL = set(
-    "alternatives backend check cli demo draw engine errors formulas functions graph inputs inside ism keras2 "
-    "keras2_functions kernels kinds mutate mutations naive plan prepared runtime sizes tuning turned".split()
+    "alternatives backend check chosen cli demo draw engine errors formulas functions graph identity inputs inside ism "
+    "keras2 keras2_functions kernels kinds mutate mutations naive plan prepared runtime sizes tuning turned".split()
 )
 FENCE = re.compile(r"^```python *(?P<how>[^\n]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -223,6 +223,36 @@ def test_what_is_no_fasta_is_refused_in_silence(tmp_path, capfd, text, message):
     assert os.listdir(tmp_path) == ["bad.fa"], "nothing is left behind"
 
 
+@pytest.mark.parametrize("order", ["aab", "aba", "baa", "abcda"])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("length", [7, 100_000])
+def test_a_chromosome_that_is_there_twice_is_named(tmp_path, capfd, order, packed, length):
+    path = tmp_path / "genome.fa"
+    record = "ACGTA\n" * (length // 5) + "AC\n"
+    path.write_text("".join(f">{name} number {i}\n{record}" for i, name in enumerate(order)))
+    if packed:
+        pysam.tabix_compress(str(path), f"{path}.gz")
+        path = Path(f"{path}.gz")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="has two sequences named 'a', of which .* Rename or remove one"):
+            Genome(path)
+    assert capfd.readouterr().err == ""
+    if not packed:  # an index that samtools made, with a warning
+        pysam.faidx(str(path))
+        with pytest.raises(ValueError, match="has two sequences named 'a'"):
+            Genome(path)
+
+
+@pytest.mark.parametrize(
+    "text", [">a\nACGT\n\n>b\nAC", ">a\r\nACGT\r\nAC\r\n>b\r\nAC\r\n", ">a\n>b\nACGT\n", ">a x\nACGT\nA\n>b\nA\n\n"]
+)
+def test_blank_lines_and_empty_sequences_are_no_second_ones(tmp_path, text):
+    path = tmp_path / "genome.fa"
+    path.write_bytes(text.encode())
+    with Genome(path) as genome:
+        assert genome.lengths["b"]  # htslib leaves empty ones out
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.fa.*plain or bgzip"):
         Genome(tmp_path / "nowhere.fa")

@@ -100,9 +100,20 @@ def test_what_is_no_model(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(ModelError, match=r"a folder without saved_model.pb"):
         load_model(tmp_path / "folder")
-    (tmp_path / "broken.keras").write_bytes(b"PK no archive")
+    (tmp_path / "broken.h5").write_bytes(b"no HDF5")
     with pytest.raises(ModelError, match="cannot be loaded as a Keras model"):
-        load_model(tmp_path / "broken.keras")
+        load_model(tmp_path / "broken.h5")
+
+
+def test_a_keras_file_that_was_cut_short_is_not_called_missing(tmp_path):
+    path = tmp_path / "model.keras"
+    x = keras.Input((8, 4))
+    keras.Model(x, keras.layers.Flatten()(x)).save(path)
+    whole = path.read_bytes()
+    for size in (0, len(whole) // 2):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ModelError, match=rf"no complete .keras file, .* {size:,} bytes .* Copy or save"):
+            load_model(path)
 
 
 @pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="SavedModels are loaded there")

@@ -172,6 +172,58 @@ def test_an_interrupted_store_goes_on_where_it_stopped(tmp_path, monkeypatch):
     map_regions(first, genome, regions, out, overwrite=True)
 
 
+def scaled(factor):
+    def own(reference, alternative):
+        return factor * (alternative - reference)
+
+    return own
+
+
+def test_a_run_goes_on_with_its_own_metric_strands_and_architecture_only(tmp_path, monkeypatch):
+    _, model = save_model(tmp_path)
+    (tmp_path / "x.fa").write_text("".join(f">{i}\n{'ACGT' * 10}\n" for i in range(2)))
+    monkeypatch.setattr("fastism.pipeline.MOST_SEQUENCES", 1)
+    real = Scorer.__call__
+
+    def begin(scorer, out):
+        calls = []
+
+        def failing(self, x, **options):
+            calls.append(x)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return real(self, x, **options)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Scorer, "__call__", failing)
+            with pytest.raises(KeyboardInterrupt):
+                map_fasta(scorer, tmp_path / "x.fa", out)
+
+    def go_on(scorer, out):
+        return map_fasta(scorer, tmp_path / "x.fa", out, resume=True)
+
+    begin(scorer(model, scaled(1), end=2), tmp_path / "metric.zarr")
+    for other in (scaled(2), lambda reference, alternative: alternative - reference):
+        other.__name__ = "own"
+        with pytest.raises(ValueError, match="other settings: metric_digest was"):
+            go_on(scorer(model, other, end=2), tmp_path / "metric.zarr")
+    go_on(scorer(model, scaled(1), end=2), tmp_path / "metric.zarr")
+
+    begin(scorer(model, end=2, rc=True), tmp_path / "strands.zarr")
+    with pytest.raises(ValueError, match="other settings: flip_outputs was False, is True"):
+        go_on(scorer(model, end=2, rc=True, flip_outputs=True), tmp_path / "strands.zarr")
+
+    def pooled(kind):
+        x = keras.Input((LENGTH, 4))
+        y = keras.layers.Dense(1)(kind()(keras.layers.Conv1D(4, 5)(x)))
+        return randomize(keras.Model(x, y, name="pooled"))
+
+    begin(scorer(pooled(keras.layers.GlobalMaxPooling1D), end=2), tmp_path / "pooled.zarr")
+    with pytest.raises(ValueError, match="other settings: architecture was"):
+        go_on(scorer(pooled(keras.layers.GlobalAveragePooling1D), end=2), tmp_path / "pooled.zarr")
+    go_on(scorer(pooled(keras.layers.GlobalMaxPooling1D), end=2), tmp_path / "pooled.zarr")
+
+
 @pytest.mark.parametrize("source", ["regions", "fasta"])
 def test_every_row_is_read_once_to_count_and_once_to_score_however_small_the_batches(tmp_path, monkeypatch, source):
     """Nor is a row encoded more often; a run that goes on passes over the rows it has once."""
@@ -236,8 +288,26 @@ def test_every_row_is_read_once_to_count_and_once_to_score_however_small_the_bat
 def test_a_value_at_n_that_cannot_be_is_no_fault_of_the_sequences(tmp_path):
     _, model = save_model(tmp_path)
     (tmp_path / "x.fa").write_text(">a\n" + "ACGT" * 10 + "\n")
-    with pytest.raises(ValueError, match="unknown=nan cannot be held"):
+    with pytest.raises(ValueError, match="unknown is nan; 0 or 0.25 is accepted"):
         map_fasta(scorer(model), tmp_path / "x.fa", tmp_path / "out.zarr", unknown=float("nan"))
+
+
+def test_settings_are_refused_before_files_are_read(tmp_path):
+    _, model = save_model(tmp_path)
+    x = keras.Input((LENGTH, 4))
+    both = keras.Model([x, cell := keras.Input((3,))], keras.layers.Concatenate()([keras.layers.Flatten()(x), cell]))
+    nothing = ("none.fa", "none.bed", tmp_path / "out.zarr")
+    one = scorer(model)
+    for unknown in (0.5, -1, "0", None, True):
+        with pytest.raises(ValueError, match=rf"unknown is {unknown!r}; 0 or 0.25 is accepted"):
+            map_regions(one, *nothing, unknown=unknown)
+    for flag in ("strict", "resume", "overwrite", "progress"):
+        with pytest.raises(ValueError, match=f"{flag} is 'no'; True or False is accepted"):
+            map_fasta(one, *nothing[1:], **{flag: "no"})
+    with pytest.raises(TypeError, match=r"attributes is \[1\]; a dict"):
+        map_regions(one, *nothing, attributes=[1])
+    with pytest.raises(ValueError, match="takes 2 inputs; a map of regions .* Scorer, which takes lists"):
+        map_regions(scorer(both), *nothing)
 
 
 def test_metrics_of_profiles_on_the_device_and_of_pairs_on_the_host(tmp_path):
@@ -403,6 +473,7 @@ def test_both_strands_of_two_models_are_averaged(tmp_path):
         ((20, 5, None), "Give either"),
         ((50, None, None), "do not lie within"),
         ((None, 30, 0), "do not lie within"),
+        ((None, 0, None), "No position is mutated: 0 up- and 0 downstream"),
     ],
 )
 def test_stretches_around_the_middle_have_to_fit(tmp_path, arguments, message):

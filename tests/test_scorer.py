@@ -148,3 +148,109 @@ def test_pairs_of_strands_are_for_the_targets_that_are_scored(options, message):
     for kind in (Scorer, VariantScorer):
         with pytest.raises(ValueError, match=rf"strand_pairs \(--strand-pairs\) {message}"):
             kind(heads(), rc=True, **options)
+
+
+def dense(targets=2, length=LENGTH, name=None, seed=0):
+    x = keras.Input((length, 4))
+    h = L.GlobalMaxPooling1D()(L.Conv1D(4, 5, activation="relu")(x))
+    return randomize(keras.Model(x, L.Dense(targets)(h), name=name), seed=seed)
+
+
+def test_models_of_different_shapes_are_not_averaged():
+    for kind in (Scorer, VariantScorer):
+        for sizes in ((2, 1), (1, 2), (3, 2)):
+            folds = [dense(n, name=f"m{n}") for n in sizes]
+            message = (
+                rf"give outputs of different shapes: \({sizes[0]},\) \(model 0, 'm{sizes[0]}'\) and \({sizes[1]},\)"
+            )
+            with pytest.raises(ValueError, match=message):
+                kind(folds)
+        with pytest.raises(ValueError, match=r"take sequences of different shapes: \(24, 4\) .* and \(30, 4\)"):
+            kind([dense(), dense(length=30)])
+        with pytest.raises(ValueError, match="models is empty; a Keras model, or a list of at least one"):
+            kind([])
+
+
+def test_a_model_of_any_length_is_averaged_with_one_of_a_length():
+    folds = [dense(length=None), dense(seed=1)]
+    scorer = Scorer(folds, **OPTIONS)
+    assert scorer.length == LENGTH
+    close(scorer(X).differences, np.mean([averaged(m, None) for m in folds], axis=0))
+
+
+def test_shapes_that_models_do_not_say_are_compared_when_they_come():
+    from fastism.chosen import check_same_shape
+
+    with pytest.raises(ValueError, match=r"scores of different shapes, \(2, 60, 4, 2\) and \(2, 60, 4, 1\)"):
+        check_same_shape((2, 60, 4, 2), (2, 60, 4, 1))
+
+
+@pytest.mark.parametrize("kind", [Scorer, VariantScorer])
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"rc": "False"}, ValueError, "rc is 'False'; True or False"),
+        ({"flip_outputs": "no"}, ValueError, "flip_outputs is 'no'; True or False"),
+        ({"targets": [1.7]}, TypeError, r"targets is \[1.7\]; a list of indices"),
+        ({"targets": [True]}, TypeError, r"targets is \[True\]; a list of indices"),
+        ({"targets": "10"}, TypeError, "targets is '10'; a list of indices"),
+        ({"targets": [None]}, TypeError, r"targets is \[None\]; a list of indices"),
+        ({"targets": slice(0, 1)}, TypeError, r"targets is slice\(0, 1, None\); a list of indices"),
+        ({"targets": [0, 0]}, ValueError, "targets holds 0 twice"),
+        ({"targets": [1, -1]}, ValueError, "targets holds 1 twice"),
+        ({"target_names": ["a", "a"]}, ValueError, "target_names .* holds 'a' twice; different ones"),
+        ({"target_names": "ab"}, TypeError, "target_names is 'ab'; a list of names"),
+        ({"change_ranges": [(0, 2)]}, TypeError, "change_ranges= is not accepted here: start= and end="),
+        ({"reduce": len}, TypeError, "reduce= is not accepted here: the metric"),
+        ({"outputs": 0}, TypeError, "outputs= is not accepted here: output= chooses"),
+    ],
+)
+def test_what_is_asked_for_is_checked_at_the_door(kind, options, error, message):
+    with pytest.raises(error, match=message):
+        kind(dense(), **options)
+
+
+def test_one_target_is_a_list_of_one():
+    scorer = Scorer(dense(), targets=np.int64(1), **OPTIONS)
+    close(scorer(X).differences, averaged(dense(), None)[..., 1:])
+
+
+@pytest.mark.parametrize("alphabet", ["AAAA", "acgt", 4])
+def test_an_alphabet_is_a_text_of_different_capitals(alphabet):
+    with pytest.raises((ValueError, TypeError), match=f"alphabet is {alphabet!r}; .*different capital letters"):
+        Scorer(dense(), alphabet=alphabet)
+
+
+def test_sequences_are_of_the_length_that_is_scored():
+    scorer, pairs = (kind(dense(length=None), length=LENGTH, **OPTIONS) for kind in (Scorer, VariantScorer))
+    with pytest.raises(ValueError, match=r"x has shape \(2, 20, 4\), sequences of length 20; those of 24"):
+        scorer(X[:, :20])
+    with pytest.raises(ValueError, match="alternative has shape .* sequences of length 20; those of 24"):
+        pairs(X, X[:, :20])
+    with pytest.raises(ValueError, match=r"x has shape \(2, 20, 4\); .*the length is 20 where the model has 24"):
+        Scorer(dense(), **OPTIONS)(X[:, :20])
+    with pytest.raises(TypeError, match=r"attributes is \[1\]; a dict"):
+        scorer(X, attributes=[1])
+
+
+def test_pairs_are_arrays_of_equally_many_sequences():
+    pairs = VariantScorer(dense(), **OPTIONS)
+    with pytest.raises(TypeError, match="reference is a str; an array"):
+        pairs("ACGT", X)
+    with pytest.raises(TypeError, match="alternative is a NoneType; an array"):
+        pairs(X, None)
+    with pytest.raises(ValueError, match="2 reference and 1 alternative sequences; one of each"):
+        pairs(X, X[:1])
+
+
+def test_models_of_several_inputs_take_dicts_and_no_variants():
+    cell, seq = keras.Input((3,), name="cell"), keras.Input((LENGTH, 4), name="seq")
+    h = L.GlobalMaxPooling1D()(L.Conv1D(4, 5)(seq))
+    model = randomize(keras.Model({"cell": cell, "seq": seq}, L.Dense(2)(L.Concatenate()([h, cell]))))
+    scorer = Scorer(model, seq_input_idx=1, rc=True, **OPTIONS)
+    other = np.ones((2, 3), "float32")
+    found = scorer({"seq": X, "cell": other})
+    assert found.differences.shape == (2, LENGTH, 4, 2)
+    np.testing.assert_array_equal(found.differences, scorer([other, X]).differences)
+    with pytest.raises(ValueError, match="takes 2 inputs; a VariantScorer takes models of the sequence alone. Pass"):
+        VariantScorer(model, seq_input_idx=1)

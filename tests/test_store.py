@@ -80,7 +80,7 @@ def test_what_is_written_in_batches_is_read_back(tmp_path, size):
     assert found.attributes == {"metric": "subtract", "model_hash": "abc", "seed": 1, "shifts": [0, 1]}
     assert found.sequences.dtype == np.int8
     assert found.differences.dtype == np.float32
-    assert isinstance(found.differences, zarr.Array), "arrays stay on disk"
+    assert not isinstance(found.differences, np.ndarray), "arrays stay on disk"
     assert found.regions[-1] == scores.regions[-1]
     assert found.regions[1:3] == scores.regions[1:3]
     with pytest.raises(IndexError):
@@ -316,6 +316,28 @@ def test_a_store_that_lost_a_file_is_refused(tmp_path):
         shutil.rmtree(path / lost)
         with pytest.raises(ValueError, match=rf"lacks a part of {name}, as after a copy that was cut short"):
             open_scores(path)
+
+
+def test_a_broken_file_is_named_with_its_store(tmp_path):
+    path = save_scores(tmp_path / "a.zarr", example())
+    chunk = path / "differences" / "c" / "0" / "0" / "0" / "0"
+    whole = chunk.read_bytes()
+    for size in (0, len(whole) // 2):
+        chunk.write_bytes(whole[:size])
+        scores = open_scores(path)
+        for read in (lambda s: s.differences[:], lambda s: s[0], lambda s: np.asarray(s.differences)):
+            with pytest.raises(ValueError, match=r"chunk of differences of .*a\.zarr is broken, .* copy or score"):
+                read(scores)
+    chunk.write_bytes(whole)
+    assert_equal(open_scores(path), example())
+    for name in ("differences/zarr.json", "regions/chrom/zarr.json", "zarr.json"):
+        file = path / name
+        whole = file.read_text()
+        for size in (0, len(whole) // 2):
+            file.write_text(whole[:size])
+            with pytest.raises(ValueError, match=rf"a\.zarr/{name} is broken, as after a copy .*; copy or score"):
+                open_scores(path)
+        file.write_text(whole)
 
 
 def test_what_a_killed_process_leaves_beside_the_chunks_does_not_count_as_one(tmp_path):

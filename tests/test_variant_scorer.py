@@ -162,12 +162,12 @@ def test_scores_of_metrics_of_one_name_are_not_added_up(tmp_path):
     _, model = save_model(tmp_path)
     few, many = (METRICS["log2FC"].using(pseudocount=p) for p in (50.0, 500.0))
     for stats in (["subtract", "log2FC", "subtract"], [few, many], [lambda r, a: a - r, lambda r, a: a / r]):
-        with pytest.raises(ValueError, match=r"stats holds '(subtract|log2FC|<lambda>)' twice; different names"):
+        with pytest.raises(ValueError, match=r"stats holds '(subtract|log2FC|<lambda>)' twice; different ones"):
             scorer(model, stats)
     x = np.eye(4, dtype="float32")[np.random.default_rng(0).integers(0, 4, (1, LENGTH))]
     named = scorer(model, [few, replace(many, name="log2FC500")], targets=[0])(x, np.roll(x, 1, axis=1))
     assert list(named) == ["log2FC", "log2FC500"]
-    with pytest.raises(ValueError, match=r"target_names holds 'liver' twice; different names"):
+    with pytest.raises(ValueError, match=r"target_names .* holds 'liver' twice; different ones"):
         scorer(model, target_names=["liver", "liver"])
 
 
@@ -180,3 +180,33 @@ def test_strict_stops_at_a_reference_mismatch(tmp_path):
         list(score_variants(scorer(model), genome, path, Report(), strict=True))
     with pytest.raises(ValueError, match="stats is empty"):
         scorer(model, [])
+
+
+def test_one_metric_is_a_list_of_one(tmp_path):
+    _, model = save_model(tmp_path)
+    for stat in ("subtract", METRICS["subtract"]):
+        assert [m.name for m in scorer(model, stat).metrics] == ["subtract"]
+    assert [m.name for m in scorer(model, lambda r, a: a - r).metrics] == ["<lambda>"]
+
+
+@pytest.mark.parametrize("name", ["chrom", "pos", "id", "ref", "alt", "ref_match", "status"])
+def test_a_metric_takes_no_name_of_a_column(tmp_path, name):
+    genome, texts = write_genome(tmp_path)
+    _, model = save_model(tmp_path)
+    with pytest.raises(ValueError, match=f"stats holds a metric that is called '{name}', as a column of the table is"):
+        scorer(model, replace(METRICS["subtract"], name=name))
+    base = texts["chr1"][60]
+    path = table(tmp_path, [("chr1", 61, base, "ACGT"[("ACGT".index(base) + 1) % 4], "v")])
+    (batch,) = score_variants(scorer(model, targets=[0]), genome, path, Report())
+    assert name in batch
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, "a", True, None])
+def test_batches_hold_variants(size):
+    with pytest.raises(ValueError, match=f"batch_size is {size!r}; a positive integer"):
+        score_variants(None, "none.fa", "none.tsv", Report(), batch_size=size)
+
+
+def test_strict_is_a_flag():
+    with pytest.raises(ValueError, match="strict is 'no'; True or False"):
+        score_variants(None, "none.fa", "none.tsv", Report(), strict="no")

@@ -29,10 +29,11 @@ def bench(**given: Any) -> None:
     import numpy as np
     from keras import tree
 
+    from fastism.chosen import graph_of
     from fastism.ism import FastISM
     from fastism.keras2 import as_keras3
     from fastism.naive import NaiveISM
-    from fastism.scorer import central, graph_of, input_length
+    from fastism.scorer import central, input_length
 
     network = shared.load(given["models"][:1], given["custom"], given["unsafe_lambda"])[0]
     converted = as_keras3(network)

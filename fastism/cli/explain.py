@@ -34,9 +34,10 @@ def explain(**given: Any) -> None:
     """
     import numpy as np
 
+    from fastism.chosen import graph_of
     from fastism.ism import FastISM
     from fastism.keras2 import as_keras3
-    from fastism.scorer import central, graph_of, input_length
+    from fastism.scorer import central, input_length
 
     (network, *_), (path, *_) = shared.load(given["models"], given["custom"], given["unsafe_lambda"]), given["models"]
     network = as_keras3(network)

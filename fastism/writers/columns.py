@@ -38,6 +38,33 @@ class LazyRows(Sequence[Any]):
         return self.block[row - first]
 
 
+class Checked:
+    """An array of Zarr, of which a chunk that cannot be read is named with its store."""
+
+    def __init__(self, array: Any, what: str) -> None:
+        self._array, self._what = array, what
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name in ("_array", "_what"):  # a copy that is still empty
+            raise AttributeError(name)
+        return getattr(self._array, name)
+
+    def __len__(self) -> int:
+        return self._array.shape[0]
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            return self._array[key]
+        except RuntimeError as error:  # of the codec
+            raise ValueError(
+                f"A chunk of {self._what} is broken, as after a copy that was cut short ({error}); copy or score it "
+                "again."
+            ) from error
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[...], dtype=dtype)
+
+
 class FirstRows:
     """The first rows of an array that may have more, which do not count."""
 
