@@ -94,7 +94,7 @@ def memory(request: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         A record with memory in MiB. The increase is that from the memory held just before `FastISM` is made to the
-        most held up to the end of the first `saturate`.
+        most held until `saturate` compiles nothing more.
     """
     import fastism
     from fastism import sizes, testing
@@ -114,10 +114,10 @@ def memory(request: Mapping[str, Any]) -> dict[str, Any]:
     count = math.ceil(OVER * budget / cached) if request["over"] else 1
     x = one_hot(count, length, request["seed"])
     saturation, first = timed(ism.saturate, x, start, end)
+    given, results = x.nbytes / 2**20, _mib(saturation)
+    del saturation  # else two results are held at a time
     settle(ism, x, start, end)
     after, on_device_after = peak_memory(), devices.peak_memory()
-    given, results = x.nbytes / 2**20, _mib(saturation)
-    del saturation
     times = [timed(ism.saturate, x, start, end)[1] for _ in range(request["repeats"])]
     increase = None if before is None or after is None else max(after - before - given - results, 0)
     variants = int((x[:, start:end] == 0).sum())

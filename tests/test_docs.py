@@ -32,7 +32,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *API]
 #: In docs/, what follows ``print(...)  # `` is what it prints.
 SHOWN = re.compile(r"^print\(.*\)  # (.+)$", re.MULTILINE)
 #: Modules that nobody calls, or of which ``fastism`` itself gives what is called.
-INTERNAL = set(
+INTERNAL = {"__main__"} | set(
     "alternatives backend check chosen cli demo draw engine errors formulas functions graph identity inputs inside ism "
     "keras2 keras2_functions kernels kinds mutate mutations naive plan prepared runtime sizes tuning turned".split()
 )
