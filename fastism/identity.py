@@ -57,7 +57,14 @@ def _settings(op: Any) -> Any:
     except (NotImplementedError, TypeError, ValueError, AttributeError):  # a user's layer, or an operation
         config = {key: value for key, value in vars(op).items() if not key.startswith("_")}
         config = {key: value for key, value in config.items() if isinstance(value, int | float | str | tuple | list)}
-    return {key: value for key, value in config.items() if key not in ("name", "trainable")}
+    return _nameless(config)
+
+
+def _nameless(value: Any) -> Any:
+    """A layer's settings without names, those of layers inside it included."""
+    if isinstance(value, Mapping):
+        return {key: _nameless(part) for key, part in value.items() if key not in ("name", "trainable")}
+    return [_nameless(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _digest(value: Any) -> str:

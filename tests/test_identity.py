@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 import types
 
+import keras
 import numpy as np
+from keras import layers as L
 
-from fastism.identity import metric_digest
+from fastism.identity import architecture_digest, metric_digest
+from fastism.inside import read
 from fastism.metrics import METRICS, get_metric
 
 
@@ -64,3 +67,13 @@ def test_objects_are_told_by_what_they_hold():
     partial = [functools.partial(made("def metric(r, a, s):\n    return s * (a - r)"), s=s) for s in (1, 1, 2)]
     assert digest(partial[0]) == digest(partial[1]) != digest(partial[2])
     assert digest(types.MethodType(Weighted.__call__, Weighted(1))) != digest(Weighted(2).__call__)
+
+
+def test_names_that_keras_counts_up_are_no_part_of_an_architecture():
+    def digest(activation):
+        x = keras.Input((20, 4))
+        y = L.Bidirectional(L.LSTM(3, activation=activation))(L.TimeDistributed(L.Dense(4))(x))
+        return architecture_digest(read(keras.Model(x, L.Dense(1)(y))))
+
+    assert digest("tanh") == digest("tanh")
+    assert digest("tanh") != digest("relu")
