@@ -114,9 +114,11 @@ def map_regions(
         def kept(report: Report) -> Iterator[_Keyed]:
             read = read_regions(regions, scorer.length, centre=centre, report=report, strict=strict)
             for region in select(read, opened, edge=edge, report=report, strict=strict):
-                inside = len(region) - sum(opened.overhang(region))
-                _flag_unknown(report, opened.one_hot(region), inside, " ".join(region.fields[:4]))
                 yield f"{region}\0{region.name}", region
+
+        def flag(region: Region, report: Report) -> None:
+            inside = len(region) - sum(opened.overhang(region))
+            _flag_unknown(report, opened.one_hot(region), inside, " ".join(region.fields[:4]))
 
         def encode(part: list[Region]) -> _Encoded:
             return opened.one_hot(part, unknown=unknown), part, [r.name or str(r) for r in part]
@@ -130,7 +132,7 @@ def map_regions(
             "unknown": unknown,
             **(attributes or {}),
         }
-        return _mapped(scorer, "regions", kept, encode, output, made, unknown != 0, resume, overwrite, progress)
+        return _mapped(scorer, "regions", kept, flag, encode, output, made, unknown != 0, resume, overwrite, progress)
 
 
 def map_fasta(
@@ -175,18 +177,20 @@ def map_fasta(
                     report.skip("holds what is no letter", name)
                     logger.info("%s", error)
                 else:
-                    _flag_unknown(report, x, len(x), name)
                     yield f"{name}\0{text}", (name, x)
             elif strict:
                 raise ValueError(f"Sequence {name!r} of {fasta} has {len(text)} bp; {scorer.length} are accepted.")
             else:
                 report.skip(f"not {scorer.length} bp long", f"{name}: {len(text)} bp")
 
+    def flag(row: tuple[str, np.ndarray], report: Report) -> None:
+        _flag_unknown(report, row[1], len(row[1]), row[0])
+
     def encode(part: list[tuple[str, np.ndarray]]) -> _Encoded:
         return np.stack([x for _, x in part]), None, [name for name, _ in part]
 
     made = {"fasta": os.path.basename(fasta), "unknown": unknown, **(attributes or {})}
-    return _mapped(scorer, "sequences", kept, encode, output, made, unknown != 0, resume, overwrite, progress)
+    return _mapped(scorer, "sequences", kept, flag, encode, output, made, unknown != 0, resume, overwrite, progress)
 
 
 def _flag_unknown(report: Report, x: np.ndarray, letters: int, row: str) -> None:
@@ -202,6 +206,7 @@ def _mapped(
     scorer: Scorer,
     noun: str,
     kept: Callable[[Report], Iterator[_Keyed]],
+    flag: Callable[[Any, Report], None],
     encode: Callable[[list[Any]], _Encoded],
     output: str | os.PathLike[str],
     attributes: dict[str, Any],
@@ -215,12 +220,13 @@ def _mapped(
     Args:
         noun: What the rows are, for the report.
         kept: Reads the rows that can be scored, one by one, and counts in a report those that cannot.
+        flag: Notes in a report what is special about one of these; asked once for each.
         encode: Makes sequences of a few of them.
         attributes: For the store's metadata; ``rows``, which tells these rows from others, is added.
         soft: Whether an N is stored as shares of letters.
     """
     report = Report(noun)
-    count, digest = _counted(kept(report))
+    count, digest = _counted(kept(report), lambda row: flag(row, report))
     if not count:
         raise NothingLeft(report)
     about = scorer.attributes(**{"rows": digest, **attributes})
@@ -268,10 +274,11 @@ def _begun(output: str | os.PathLike[str], settings: dict[str, Any], resume: boo
     return None
 
 
-def _counted(rows: Iterable[_Keyed]) -> tuple[int, str]:
+def _counted(rows: Iterable[_Keyed], look: Callable[[Any], None]) -> tuple[int, str]:
     """How many rows there are, and half of a SHA-256 of all in order, so that a run goes on with its own rows only."""
     count, seen = 0, hashlib.sha256()
-    for key, _ in rows:
+    for key, row in rows:
+        look(row)
         count += 1
         seen.update(key.encode("utf-8", "surrogateescape") + b"\0")
     return count, seen.hexdigest()[:32]

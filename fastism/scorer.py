@@ -87,7 +87,7 @@ class Scorer:
         self.metric: Metric = get_metric(metric)
         index = options.get("seq_input_idx", 0)
         folds = Folds.read(models, index, output, targets, target_names)
-        self.models, self.chosen = folds.models, folds.chosen[0]
+        self.chosen = folds.chosen[0]
         self.chosen.check(self.metric)
         self.chosen.check_pairs(strand_pairs)
         self.targets: tuple[str, ...] | None = self.chosen.names
@@ -134,7 +134,7 @@ class Scorer:
             "metric_digest": metric_digest(self.metric),
             "options": dict(self.metric.options),
             "signed": self.metric.signed,
-            **described(self.models, self._ensemble, self.chosen),
+            **described(self._ensemble, self.chosen),
             **more,
         }
 
@@ -192,7 +192,7 @@ class Scorer:
 
     def check_one_input(self, what: str) -> None:
         """Refuse models of several inputs, for what knows of sequences only: see :mod:`fastism.chosen`."""
-        check_one_input(self.models[0], self.first._graph, what)
+        check_one_input(self.first.model, self.first._graph, what)
 
     def _read(self, x: Any) -> Any:
         """Sequences of the length that is scored, or a list of all inputs."""
@@ -256,10 +256,11 @@ def only(outputs: Any) -> np.ndarray:
     return np.asarray(leaves[0])
 
 
-def described(models: Sequence[Any], ensemble: Ensemble, chosen: Chosen) -> dict[str, Any]:
+def described(ensemble: Ensemble, chosen: Chosen) -> dict[str, Any]:
     """Versions, models, and what of them is scored, for a file's metadata."""
     from fastism import __version__
 
+    models = [ism.model for ism in ensemble.models]
     kinds = {str(getattr(layer, "compute_dtype", "")) for model in models for layer in model.layers} - {""}
     return {
         "fastism": __version__,
@@ -268,7 +269,7 @@ def described(models: Sequence[Any], ensemble: Ensemble, chosen: Chosen) -> dict
         "precision": ", ".join(sorted(kinds)) or keras.config.floatx(),
         "models": [model.name for model in models],
         "weights": [weights_digest(model) for model in models],
-        "architecture": [architecture_digest(graph_of(model)) for model in models],
+        "architecture": [architecture_digest(ism._graph) for ism in ensemble.models],
         "output": chosen.output,
         "target_indices": chosen.targets,
         "rc": ensemble.rc,

@@ -82,7 +82,7 @@ class VariantScorer:
         index = options.get("seq_input_idx", 0)
         folds = Folds.read(models, index, output, targets, target_names)
         check_one_input(folds.models[0], folds.graphs[0], "a VariantScorer")
-        self.models, self.chosen = folds.models, folds.chosen[0]
+        self.chosen = folds.chosen[0]
         for metric in self.metrics:
             self.chosen.check(metric)
         self.chosen.check_pairs(strand_pairs)
@@ -105,7 +105,7 @@ class VariantScorer:
         return {
             "stats": {m.name: m.formula for m in self.metrics},
             "options": {m.name: dict(m.options) for m in self.metrics if m.options},
-            **described(self.models, self._ensemble, self.chosen),
+            **described(self._ensemble, self.chosen),
             **more,
         }
 
