@@ -7,6 +7,7 @@ how a function is compiled, how weights reach a compiled function, and how a ten
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -196,43 +197,88 @@ def on_gpu() -> bool:
     return bool(tf.config.get_visible_devices("GPU"))
 
 
-#: Multiply-accumulates and rows from which torch's products on a CPU are worth the detour that `matmul` takes.
+def in_place() -> bool:
+    """Whether operations run one by one on tensors that may be written into: on torch."""
+    return name() == "torch"
+
+
+@functools.cache
+def _torch_dtype(dtype: str) -> Any:
+    import torch
+
+    return getattr(torch, dtype)
+
+
+def has_dtype(tensor: Any, dtype: str) -> bool:
+    """Whether a tensor of the backend has a dtype."""
+    return tensor.dtype == (_torch_dtype(dtype) if name() == "torch" else dtype)
+
+
+def to_tensor(array: np.ndarray, like: Any) -> Any:
+    """A NumPy array as a torch tensor, on the device of another."""
+    import torch
+
+    return torch.from_numpy(array).to(like.device, non_blocking=True)
+
+
+#: Multiply-accumulates and rows from which another library's products on a CPU are worth the detour they take.
 _LARGE_PRODUCT, _MANY_ROWS = 1 << 21, 320
 
 
 def matmul(x: Any, matrix: Any) -> Any:
-    """(M, C) times (C, D).
-
-    On a CPU torch multiplies float32 matrices with MKL, which on an AMD processor reached half of what oneDNN does;
-    oneDNN is what computes a convolution of one tap. It copies the matrix first, which few rows do not repay.
-    """
-    large = x.shape[0] >= _MANY_ROWS and x.shape[0] * x.shape[1] * matrix.shape[1] >= _LARGE_PRODUCT
-    if name() == "torch" and large and x.device.type == "cpu" and x.dtype == matrix.dtype and not x.requires_grad:
-        import torch
-
-        if x.dtype == torch.float32 and torch.backends.mkldnn.enabled:
-            taps = matrix.t()[:, :, None, None]
-            y = torch.nn.functional.conv2d(x[None, None].permute(0, 3, 1, 2), taps)
-            return y.permute(0, 2, 3, 1).reshape(x.shape[0], -1)
+    """(M, C) times (C, D)."""
+    if name() == "torch" and _by_onednn(x, matrix):
+        return _onednn(x, matrix)
     return keras.ops.matmul(x, matrix)
 
 
-def overlay(parts: Sequence[tuple[Any, int]], width: int) -> Any:
-    """The sum of windows (G, M, W, ...) in one frame (G, M, ``width``, ...), each at its own offset; torch only.
+def multiply_into(out: Any, x: Any, matrix: Any, *, add: bool) -> None:
+    """Write (M, C) times (C, D) into (M, D), or add it to what is there; torch only."""
+    if not _by_onednn(x, matrix):
+        out.addmm_(x, matrix, beta=int(add))
+    elif add:
+        out.add_(_onednn(x, matrix))
+    else:
+        out.copy_(_onednn(x, matrix))
 
-    It adds in place: of padded copies each would be a pass over memory. What falls outside the frame is dropped.
+
+def _by_onednn(x: Any, matrix: Any) -> bool:
+    """Whether torch should multiply with oneDNN, which it does only as a convolution.
+
+    On a CPU it multiplies float32 matrices with MKL, which on some processors reaches half of what oneDNN does.
+    oneDNN copies the matrix first, which few rows do not repay.
     """
-    first, offset = parts[0]
-    begin, end = min(max(offset, 0), width), max(min(offset + first.shape[2], width), 0)
-    total = first.new_empty((*first.shape[:2], width, *first.shape[3:]))
-    total[:, :, :begin] = 0
-    total[:, :, begin:end] = first[:, :, begin - offset : end - offset]
-    total[:, :, end:] = 0
-    for part, offset in parts[1:]:
-        begin, end = max(offset, 0), min(offset + part.shape[2], width)
-        if begin < end:
-            total[:, :, begin:end] += part[:, :, begin - offset : end - offset]
-    return total
+    import torch
+
+    large = x.shape[0] >= _MANY_ROWS and x.shape[0] * x.shape[1] * matrix.shape[1] >= _LARGE_PRODUCT
+    plain = x.device.type == "cpu" and x.dtype == matrix.dtype == torch.float32 and not x.requires_grad
+    return large and plain and torch.backends.mkldnn.enabled and _onednn_is_quicker()
+
+
+@functools.cache
+def _onednn_is_quicker() -> bool:
+    """Whether oneDNN adds a product to a matrix sooner than MKL does, on this processor; measured once."""
+    import torch
+
+    x, matrix, out = (torch.ones(shape) for shape in ((4096, 128), (128, 128), (4096, 128)))
+    ways = (lambda: out.addmm_(x, matrix, beta=0), lambda: out.copy_(_onednn(x, matrix)))
+    times: list[list[float]] = [[], []]
+    with torch.no_grad():
+        for _ in range(7):
+            for way, taken in zip(ways, times, strict=True):
+                begun = time.perf_counter()
+                way()
+                taken.append(time.perf_counter() - begun)
+    return min(times[1]) < min(times[0])
+
+
+def _onednn(x: Any, matrix: Any) -> Any:
+    """(M, C) times (C, D) as a convolution of one tap."""
+    import torch
+
+    taps = matrix.t()[:, :, None, None]
+    y = torch.nn.functional.conv2d(x[None, None].permute(0, 3, 1, 2), taps)
+    return y.permute(0, 2, 3, 1).reshape(x.shape[0], -1)
 
 
 def to_numpy(tensor: Any) -> np.ndarray:

@@ -11,7 +11,7 @@ from keras import ops, tree
 from fastism import backend
 from fastism.engine import Engine
 from fastism.errors import MismatchError, ModelError
-from fastism.functions import reference_function, trace
+from fastism.functions import Cache, reference_function, trace
 from fastism.graph import Call, Graph, rowless
 from fastism.mutations import Edits
 from fastism.rules import RULES
@@ -235,12 +235,14 @@ def _blame(engine: Engine, graph: Graph, arrays: Sequence[np.ndarray], at: int, 
     plan = engine.plan(edits.width)
     everything = {t for p in plan.steps for t in (*p.wired.inputs, *p.wired.outputs)}
     reference, true = (_every_tensor(graph, a) for a in (arrays, _mutants(arrays, at, edits)))
-    cache, _ = reference_function(plan, everything)([reference[t] for t in graph.inputs])
+    (taps, masks, prepared), _ = reference_function([plan], everything)([reference[t] for t in graph.inputs])
+    cache = Cache(taps, masks, prepared[0])
     written = edits.contents[edits.content]
     before = arrays[at][0][edits.start[:, None] + np.arange(edits.width)]
     delta = edits.among(written - edits.letters(before), before.shape[-1])[:, None]
     n = len(edits)
-    states = trace(plan, cache, np.zeros(n, np.int32), plan.slot_table[:, edits.start], delta, groups=n, members=1)
+    slots = plan.slots(edits.start)
+    states = trace(plan, cache, np.zeros(n, np.int32), slots, delta, groups=n, members=1, keep=True)
     for call in graph.calls:
         for tensor in call.outputs:
             state, positions = states.get(program.find(tensor)), program.needed.get(program.find(tensor))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,42 +12,55 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from fastism import backend, sizes
-from fastism.functions import chunk_function, reference_function, whole_function
+from fastism import answers, backend, sizes
+from fastism.functions import Cache, cache_of, chunk_function, reference_function, whole_function
 from fastism.mutations import Edits, Groups, group
 from fastism.plan import Plan, Program, make_plan
+from fastism.stretches import Division, divide
 from fastism.tuning import Tuner
 
 Tensor = Any
+Stretch = tuple[int, int]
 
 #: Variants in a chunk: at most, and the fewest that are tried where any number may be chosen.
 MOST_VARIANTS, LEAST_VARIANTS = 2048, 6
 #: Sequences that are predicted whole at once, at most.
 MOST_WHOLE = 64
-#: Values in a window from which on it is cheaper to write it by itself.
-LONG_WINDOW = 64
+#: Share of the work that a further stretch must save: where each is compiled, and where none is.
+COMPILED_GAIN, EAGER_GAIN = 0.03, 0.01
 #: Chunks that TensorFlow runs op by op sooner than it compiles them.
 FEW = 4
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The static sizes for which a chunk function is compiled."""
+    """What a chunk function is made for, compiled for these sizes.
+
+    Attributes:
+        sequences: In the cache.
+        groups, members: G and M.
+        width: Positions of an edit.
+        reach: Largest distance of edit starts; None where it does not matter, since nothing is compiled.
+        stretch: Edit starts of the plan; None for all.
+    """
 
     sequences: int
     groups: int
     members: int
     width: int
-    reach: int
+    reach: int | None
+    stretch: Stretch | None
 
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    """Sequences that are cached at once, and their edits.
+    """Sequences that are cached at once, and their edits within a stretch.
 
     Attributes:
         inputs: One array (N, ...) for each of the model's inputs.
         edits, groups: What is changed in the mutated one.
+        stretch: Edit starts of the plan that runs them; None for all.
+        notes: Whether the time that these take tells how many should be in a chunk.
         cache: What the reference pass left.
         out: The arrays to write into.
         compact: Whether these hold windows only.
@@ -57,7 +69,9 @@ class _Batch:
     inputs: list[np.ndarray]
     edits: Edits
     groups: Groups
-    cache: Any
+    stretch: Stretch | None
+    notes: bool
+    cache: Cache
     out: list[np.ndarray]
     compact: bool
 
@@ -113,16 +127,25 @@ class Engine:
         self.most_variants: dict[int, int] = {}
         self._tuners: dict[tuple[int, int], Tuner] = {}
         self._few: Counter[Shape] = Counter()
-        self._plans: dict[tuple[int, int | None], Plan] = {}
+        self._plans: dict[tuple[int, int | None, Stretch | None], Plan] = {}
+        self._divisions: dict[int, Division] = {}
+        self._divided: set[int] = set()
         self._chunks: dict[Shape, Callable[..., Any]] = {}
-        self._references: dict[int, Callable[..., Any]] = {}
+        self._references: dict[tuple[int, tuple[Stretch | None, ...]], Callable[..., Any]] = {}
 
-    def plan(self, width: int, reach: int | None = None) -> Plan:
-        """The plan for edits of a width, made once."""
-        key = (width, reach)
+    def plan(self, width: int, reach: int | None = None, stretch: Stretch | None = None) -> Plan:
+        """The plan for edits of a width, made once.
+
+        Args:
+            width: Positions of an edit.
+            reach: Largest distance of the edit starts in a chunk.
+            stretch: Edit starts that it is for; all by default.
+        """
+        key = (width, reach, stretch)
         if key not in self._plans:
-            plan = make_plan(self.program, width) if reach is None else self.plan(width).with_reach(reach)
-            self._plans[key] = plan
+            whole = reach is None
+            made = make_plan(self.program, width, stretch) if whole else self.plan(width, None, stretch)
+            self._plans[key] = made if whole else made.with_reach(reach)
         return self._plans[key]
 
     def run(
@@ -150,8 +173,10 @@ class Engine:
             end = min(first + count, n)
             part = edits.of_sequences(first, end)
             taken = [_padded(x[first:end], count) for x in inputs]
+            groups = group(part)
+            stretches = self._stretches(edits.width, groups, int((edits.sequence >= first).sum()))
             try:
-                cache, references = self._cached(taken, edits.width)
+                kept, references = self._cached(taken, edits.width, stretches)
             except Exception as error:
                 if not backend.is_out_of_memory(error):
                     raise
@@ -160,8 +185,13 @@ class Engine:
                 self.most_sequences = count // 2
                 continue
             out = results(first, [backend.to_numpy(r)[: end - first] for r in references])
-            if len(part):
-                self._run_batch(_Batch(taken, part, group(part), cache, out, compact), progress)
+            largest = max(stretches, key=lambda s: 0 if s is None else s[1] - s[0])
+            for k, stretch in enumerate(stretches):
+                some = groups if stretch is None else groups.between(*stretch)
+                if len(some):
+                    cache = cache_of(kept, self.plan(edits.width, None, stretch), k)
+                    batch = _Batch(taken, part, some, stretch, stretch == largest, cache, out, compact)
+                    self._run_batch(batch, progress)
             first = end
 
     def predict(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -192,10 +222,12 @@ class Engine:
             first = end
         return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
-    def _cached(self, inputs: Sequence[np.ndarray], width: int) -> tuple[Any, Any]:
-        """(cache, reference outputs) of a batch of sequences."""
+    def _cached(
+        self, inputs: Sequence[np.ndarray], width: int, stretches: tuple[Stretch | None, ...]
+    ) -> tuple[Any, Any]:
+        """(what is kept for the plans of some stretches, reference outputs) of a batch of sequences."""
         tensors = [ops.convert_to_tensor(x, dtype=d) for x, d in zip(inputs, self._dtypes(), strict=True)]
-        return self._reference_function(width)(tensors)
+        return self._reference_function(width, stretches)(tensors)
 
     def _run_batch(self, batch: _Batch, progress: Callable[[int], Any] | None) -> None:
         """Run all chunks; where calls return at once, each is under way while the one before is fetched and written."""
@@ -204,10 +236,12 @@ class Engine:
         while begin < len(groups) or pending is not None:
             sent = None
             if begin < len(groups):
-                wanted = self._groups_in_chunk(width, groups.members, len(groups) - begin)
-                if wanted not in shapes:
-                    shapes[wanted] = self._shape(len(batch.inputs[0]), groups, width, wanted)
-                shape = shapes[wanted]
+                left = len(groups) - begin
+                wanted = self._groups_in_chunk(width, groups.members, left if batch.notes else 0)
+                known = left if self.mode == backend.EAGER else wanted
+                if known not in shapes:
+                    shapes[known] = self._shape(batch, wanted, left)
+                shape = shapes[known]
                 try:
                     sent = self._sent(batch, shape, begin, wanted)
                 except Exception as error:
@@ -226,34 +260,44 @@ class Engine:
                     begin, sent = chunk.begin, None
                     break
                 now = time.perf_counter()
-                if self.batch_size == "auto" and chunk.shape.groups <= len(groups):  # else it is mostly filling
-                    seconds = now - clock if chunk.compiled else chunk.seconds
-                    seconds *= chunk.wanted / chunk.shape.groups  # it may be a little smaller or larger than asked for
-                    self._tuner(width, groups.members).note(chunk.wanted, seconds, fresh=not chunk.compiled)
+                if batch.notes and chunk.shape.groups <= len(groups):  # else it is mostly filling
+                    self._note(chunk, now - clock)
                 clock = now
                 if progress is not None:
                     progress(done)
             pending = sent if ahead else None
 
+    def _note(self, chunk: _Sent, seconds: float) -> None:
+        """Tell the tuner what a chunk took, if it was about as large as was asked for."""
+        shape, size = chunk.shape, chunk.shape.groups
+        if self.batch_size != "auto" or 2 * size < chunk.wanted:
+            return
+        seconds = (seconds if chunk.compiled else chunk.seconds) * chunk.wanted / size
+        self._tuner(shape.width, shape.members).note(chunk.wanted, seconds, fresh=not chunk.compiled)
+
     def _sent(self, batch: _Batch, shape: Shape, begin: int, wanted: int) -> _Sent:
         """Start the chunk that begins with group ``begin``."""
         clock = time.perf_counter()
-        groups, plan = batch.groups, self.plan(shape.width, shape.reach)
-        compiled = shape in self._chunks
+        groups, plan = batch.groups, self.plan(shape.width, shape.reach, shape.stretch)
+        compiled = shape in self._chunks or (self.mode == backend.EAGER and bool(self._chunks))
         run = self._chunk_function(plan, shape, -(-(len(groups) - begin) // shape.groups))
         rows = np.minimum(np.arange(begin, begin + shape.groups), len(groups) - 1)
         edit = np.where((np.arange(begin, begin + shape.groups) < len(groups))[:, None], groups.edit[rows], -1)
         sequence, start = groups.sequence[rows], groups.start[rows]
         mutated = batch.inputs[self.program.graph.inputs.index(self.program.mutated)]
-        delta = _deltas(mutated, batch.edits, sequence, start, edit)
-        answers = run(batch.cache, sequence.astype(np.int32), plan.slot_table[:, start], delta)
-        return _Sent(shape, wanted, begin, edit, start, answers, compiled, time.perf_counter() - clock)
+        delta = answers.deltas(mutated, batch.edits, sequence, start, edit)
+        cache = batch.cache
+        found = run(cache.taps, cache.masks, cache.prepared, sequence.astype(np.int32), plan.slots(start), delta)
+        return _Sent(shape, wanted, begin, edit, start, found, compiled, time.perf_counter() - clock)
 
     def _received(self, batch: _Batch, sent: _Sent) -> int:
         """Wait for a chunk and write its results; how many variants it held."""
-        answers = [backend.to_numpy(a) for a in sent.answers]
-        plan = self.plan(sent.shape.width, sent.shape.reach)
-        self._write(plan, answers, sent.edit, sent.start, batch.edits, batch.out, batch.compact)
+        found = [backend.to_numpy(a) for a in sent.answers]
+        shape, origins = sent.shape, None
+        if batch.compact:
+            origins = functools.partial(self.window, shape.width)
+        plan = self.plan(shape.width, shape.reach, shape.stretch)
+        answers.write(plan, found, sent.edit, sent.start, batch.edits, batch.out, origins)
         return int((sent.edit >= 0).sum())
 
     def _back_off(self, shape: Shape, error: Exception) -> None:
@@ -278,17 +322,43 @@ class Engine:
         most = min(most, self.most_sequences or most)
         return min(_power_of_two_above(n), _power_of_two_above(most + 1) // 2 if most > 1 else 1)
 
-    def _shape(self, sequences: int, groups: Groups, width: int, wanted: int) -> Shape:
-        """The sizes for chunks of about ``wanted`` groups."""
+    def _stretches(self, width: int, groups: Groups, left: int) -> tuple[Stretch | None, ...]:
+        """The stretches that are planned apart for these edits; None for all of the sequence in one plan.
+
+        Args:
+            width, groups: Of the edits.
+            left: How many are still to be done, these included.
+        """
+        eager = self.mode == backend.EAGER
+        if not len(groups) or (eager and not backend.in_place()):
+            return (None,)
+        if width not in self._divisions:
+            self._divisions[width] = divide(self.plan(width), EAGER_GAIN if eager else COMPILED_GAIN)
+        division = self._divisions[width]
+        used = tuple(s for s in division.stretches if len(groups.between(*s)))
+        if len(division.stretches) == 1:
+            return (None,)
+        if not eager and width not in self._divided:
+            tuner = self._tuner(width, groups.members)
+            if not tuner.earns(1 - division.share, left // groups.members, len(used)):
+                return (None,)
+            self._divided.add(width)
+        return used
+
+    def _shape(self, batch: _Batch, wanted: int, left: int) -> Shape:
+        """The sizes for chunks of about ``wanted`` groups, where ``left`` are still to be done."""
+        groups, width, sequences = batch.groups, batch.edits.width, len(batch.inputs[0])
         members, known = groups.members, self.most_variants.get(width)
         most = None if known is None else max(1, known // members)
+        if self.mode == backend.EAGER and backend.in_place():  # of any size, so all are alike and none is filled up
+            count = -(-left // -(-left // min(wanted, most or wanted)))
+            return Shape(sequences, count, members, width, None, batch.stretch)
         count = self._free(max(1, min(wanted, _power_of_two_above(max(len(groups), 1)))), members, most)
         starts = groups.start
         ends = np.minimum(np.arange(len(starts)) + count, len(starts)) - 1  # a chunk may begin anywhere
         spread = int((starts[ends] - starts).max()) if len(starts) else 0
         length = self.program.shapes[self.program.mutated][0]
-        reach = min(_power_of_two_above(spread + 1), length)
-        return Shape(sequences, count, members, width, reach)
+        return Shape(sequences, count, members, width, min(_power_of_two_above(spread + 1), length), batch.stretch)
 
     def _free(self, groups: int, members: int, most: int | None = None) -> int:
         """A number of groups near ``groups`` for which neither it nor the number of variants is the size of an axis.
@@ -307,7 +377,7 @@ class Engine:
         return self._tuner(width, members).best * members
 
     def _groups_in_chunk(self, width: int, members: int, left: int) -> int:
-        """How many groups the next chunk should have, where ``left`` are still to be done."""
+        """How many groups the next chunk should have, where ``left`` are to be done that tell what is fastest."""
         if self.batch_size != "auto":
             return max(1, self.variants_in_chunk(width) // members)
         return self._tuner(width, members).propose(left)
@@ -338,16 +408,17 @@ class Engine:
 
     # ------------------------------------------------------------------ compiled functions
 
-    def _reference_function(self, width: int) -> Callable[..., Any]:
-        """The reference pass of a batch of any number of sequences."""
-        if width not in self._references:
-            fn, graph = reference_function(self.plan(width)), self.program.graph
+    def _reference_function(self, width: int, stretches: tuple[Stretch | None, ...]) -> Callable[..., Any]:
+        """The reference pass of a batch of any number of sequences, for the plans of some stretches."""
+        key = (width, stretches)
+        if key not in self._references:
+            fn, graph = reference_function([self.plan(width, None, s) for s in stretches]), self.program.graph
             if backend.name() == "tensorflow":  # runs once a batch: not worth the longer compilation of XLA
                 shapes = [graph.shape(t) for t in graph.inputs]
-                self._references[width] = backend.any_batch(fn, shapes, self._dtypes())
+                self._references[key] = backend.any_batch(fn, shapes, self._dtypes())
             else:
-                self._references[width] = backend.compile_function(fn, graph.variables, self.mode)
-        return self._references[width]
+                self._references[key] = backend.compile_function(fn, graph.variables, self.mode)
+        return self._references[key]
 
     @functools.cached_property
     def _whole(self) -> Callable[..., Any]:
@@ -381,53 +452,6 @@ class Engine:
         span = plan.spans[tensor]
         size = min(span.width, span.length)
         return np.clip(span.start, 0, span.length - size).astype(np.int64), size
-
-    def _write(self, plan: Plan, answers, edit, start, edits: Edits, out: list[np.ndarray], compact: bool) -> None:
-        """Put a chunk's answers into the results, at the positions that can differ from the reference only."""
-        member = edit.ravel()
-        starts = np.repeat(start, edit.shape[1])
-        for i, (tensor, answer, target) in enumerate(zip(self.program.outputs, answers, out, strict=True)):
-            if tensor not in plan.reached:
-                continue
-            keep = np.flatnonzero((member >= 0) & plan.reached[tensor][starts])
-            if not len(keep):
-                continue
-            cells = edits.cell[member[keep]]
-            values = answer[keep]
-            if tensor in plan.dense:
-                target[cells] = values
-                continue
-            span, at = plan.spans[tensor], starts[keep]
-            origin = self.window(plan.width, i) if compact else None
-            first = np.zeros_like(at) if origin is None else origin[0][at]
-            lo, hi = (np.clip(edge[at], span.start[at], span.start[at] + span.width) for edge in (span.lo, span.hi))
-            _add(target, cells, lo - first, hi - first, values, lo - span.start[at])
-
-
-def _add(target: np.ndarray, cells, lo, hi, deltas: np.ndarray, begin) -> None:
-    """Add to the positions ``[lo, hi)`` of rows ``cells`` as many of ``deltas`` (V, W, ...), from ``begin`` on."""
-    wide = np.int64 if target.dtype.kind in "iub" else target.dtype
-
-    def added(there: Any, here: Any) -> None:
-        target[there] = (target[there].astype(wide) + deltas[here].astype(wide)).astype(target.dtype)
-
-    if math.prod(deltas.shape[1:]) >= LONG_WINDOW:  # a stretch for each mutant, rather than an index for each value
-        for v, (cell, first, end, at) in enumerate(zip(cells, lo, hi, begin, strict=True)):
-            added((cell, slice(first, end)), (v, slice(at, at + end - first)))
-        return
-    columns = np.arange(deltas.shape[1])
-    row, column = np.nonzero((columns >= begin[:, None]) & (columns < (begin + hi - lo)[:, None]))
-    added((cells[row], (lo - begin)[row] + column), (row, column))
-
-
-def _deltas(x: np.ndarray, edits: Edits, sequence, start, edit) -> np.ndarray:
-    """(G, M, width, C) mutant - reference at the input; zeros where a group has no member."""
-    window = start[:, None] + np.arange(edits.width)
-    reference = edits.letters(x[sequence[:, None], window])  # (G, width, A)
-    written = edits.contents[edits.content[np.maximum(edit, 0)]]  # (G, M, width, A)
-    delta = written - reference[:, None]
-    delta[edit < 0] = 0
-    return np.ascontiguousarray(edits.among(delta, x.shape[2]))
 
 
 def _padded(x: np.ndarray, n: int) -> np.ndarray:

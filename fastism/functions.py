@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from keras import ops
@@ -25,33 +27,63 @@ def evaluate(wired: Wired, program: Program, whole: Callable[[int], Tensor]) -> 
     return {wired.outputs[0]: wired.step.evaluate(*[whole(t) for t in wired.inputs])}
 
 
-def reference_function(plan: Plan, taps: Collection[int] | None = None) -> Callable[..., Any]:
-    """A function of the model's inputs: (cache, outputs) of the reference sequences.
+@dataclass(frozen=True)
+class Cache:
+    """What the reference pass leaves for the chunks of one plan. Tensors by name, for compiled functions to take.
 
-    ``taps`` are the tensors to cache, those that the plan needs by default.
+    Attributes:
+        taps: Reference activations (N, ...) by tensor id.
+        masks: Keras masks (N, ...) that a step's inputs had, by "step:tensor".
+        prepared: What steps prepared, by "step:name".
     """
 
+    taps: Mapping[str, Tensor]
+    masks: Mapping[str, Tensor]
+    prepared: Mapping[str, Tensor]
+
+
+def reference_function(plans: Sequence[Plan], taps: Collection[int] | None = None) -> Callable[..., Any]:
+    """A function of the model's inputs: (taps, masks, prepared of each plan), and outputs of the reference sequences.
+
+    Args:
+        plans: Of one program.
+        taps: The tensors to cache, those that the plans need by default.
+    """
+    program = plans[0].program
+    wanted = set().union(*[plan.taps for plan in plans]) if taps is None else taps
+    dense = [any(plan.steps[i].state == DENSE for plan in plans) for i in range(len(program.steps))]
+
     def reference(inputs):
-        values = dict(zip(plan.graph.inputs, inputs, strict=True))
+        values = dict(zip(program.graph.inputs, inputs, strict=True))
         masks = {}  # as they are when a call comes: some layers take them off their inputs
-        for i, planned in enumerate(plan.steps):
-            if planned.state == DENSE:
-                read = {plan.program.find(t) for t in planned.wired.call.inputs}
-                masks.update({f"mask:{i}:{t}": keras_mask(values[t]) for t in read})
-            found = evaluate(planned.wired, plan.program, values.__getitem__)
-            values.update((t, backend.with_shape(value, plan.program.shapes[t])) for t, value in found.items())
-        cache = {}
-        for t in plan.taps if taps is None else taps:
-            cache[str(t)] = _every_row(values[t], inputs[0])
-        cache.update({name: mask for name, mask in masks.items() if mask is not None})
-        for i, planned in enumerate(plan.steps):
-            step = planned.wired.step
-            if planned.state == WINDOW and step is not None and planned.given is not None:
-                for name, array in step.prepare(values.__getitem__, planned.given).items():
-                    cache[f"{i}:{name}"] = array
-        return cache, [_every_row(values[t], inputs[0]) for t in plan.program.outputs]
+        for i, wired in enumerate(program.steps):
+            if dense[i]:
+                read = {program.find(t) for t in wired.call.inputs}
+                masks.update({f"{i}:{t}": keras_mask(values[t]) for t in read})
+            found = evaluate(wired, program, values.__getitem__)
+            values.update((t, backend.with_shape(value, program.shapes[t])) for t, value in found.items())
+        kept = {str(t): _every_row(values[t], inputs[0]) for t in wanted}
+        masks = {name: mask for name, mask in masks.items() if mask is not None}
+        prepared = [_prepared(plan, values) for plan in plans]
+        return (kept, masks, prepared), [_every_row(values[t], inputs[0]) for t in program.outputs]
 
     return reference
+
+
+def _prepared(plan: Plan, values: Mapping[int, Tensor]) -> dict[str, Tensor]:
+    found = {}
+    for i, planned in enumerate(plan.steps):
+        step = planned.wired.step
+        if planned.state == WINDOW and step is not None and planned.given is not None:
+            for name, array in step.prepare(values.__getitem__, planned.given).items():
+                found[f"{i}:{name}"] = array
+    return found
+
+
+def cache_of(kept: Any, plan: Plan, which: int = 0) -> Cache:
+    """What plan number ``which`` needs of what the reference pass left."""
+    taps, masks, prepared = kept
+    return Cache({str(t): taps[str(t)] for t in plan.taps}, masks, prepared[which])
 
 
 def whole_function(program: Program) -> Callable[..., Any]:
@@ -75,13 +107,13 @@ def _every_row(value: Tensor, like: Tensor) -> Tensor:
 
 
 def chunk_function(plan: Plan, groups: int, members: int) -> Callable[..., Any]:
-    """A function of (cache, sequence, slots, delta) that gives each output for every variant of a chunk.
+    """A function of (taps, masks, prepared, sequence, slots, delta): each output for every variant of a chunk.
 
     Outputs in state window come as (V, W, ...) deltas, dense ones as (V, ...) values, others as None.
     """
 
-    def chunk(cache, sequence, slots, delta):
-        states = trace(plan, cache, sequence, slots, delta, groups, members)
+    def chunk(taps, masks, prepared, sequence, slots, delta):
+        states = trace(plan, Cache(taps, masks, prepared), sequence, slots, delta, groups, members)
         answers = []
         for tensor in plan.program.outputs:
             state = states.get(tensor)
@@ -95,14 +127,23 @@ def chunk_function(plan: Plan, groups: int, members: int) -> Callable[..., Any]:
     return chunk
 
 
-def trace(plan: Plan, cache, sequence, slots, delta, groups: int, members: int) -> dict[int, Any]:
-    """Run a plan's changed steps: every changed tensor as a :class:`Window` or as whole values (V, ...)."""
+def trace(
+    plan: Plan, cache: Cache, sequence, slots, delta, groups: int, members: int, *, keep: bool = False
+) -> dict[int, Any]:
+    """Run a plan's changed steps: changed tensors as a :class:`Window` or as whole values (V, ...).
+
+    What nothing reads any more is dropped, unless ``keep``; outputs stay.
+    """
     program = plan.program
+    prepared: dict[int, dict[str, Tensor]] = defaultdict(dict)
+    for key, value in cache.prepared.items():
+        step, _, name = key.partition(":")
+        prepared[int(step)][name] = value
     runtime = Runtime(
-        cache={int(k): v for k, v in cache.items() if ":" not in k},
-        masks={k.removeprefix("mask:"): v for k, v in cache.items() if k.startswith("mask:")},
-        sequence=ops.convert_to_tensor(sequence, dtype="int32"),
-        slots=ops.convert_to_tensor(slots, dtype="int32"),
+        cache={int(t): value for t, value in cache.taps.items()},
+        masks=cache.masks,
+        sequence=sequence,
+        slots=slots,
         slot_of=plan.slot_of,
         groups=groups,
         members=members,
@@ -118,13 +159,23 @@ def trace(plan: Plan, cache, sequence, slots, delta, groups: int, members: int) 
             return runtime.repeat(tensor, f"{step}:{tensor}")
         return state.whole() if isinstance(state, Window) else state
 
+    readers = Counter(t for p in plan.steps if p.state in (WINDOW, DENSE) for t in p.wired.inputs)
+    kept = set(readers) if keep else set(program.outputs)
     for i, planned in enumerate(plan.steps):
+        if planned.state not in (WINDOW, DENSE):
+            continue
+        read = Counter(planned.wired.inputs)
+        readers -= read
         if planned.state == WINDOW:
-            prefix = f"{i}:"
-            prepared = {k[len(prefix) :]: v for k, v in cache.items() if k.startswith(prefix)}
-            states[planned.wired.outputs[0]] = _run_window(planned, runtime, states, prepared)
-        elif planned.state == DENSE:
+            for tensor, times in read.items():
+                if isinstance(state := states.get(tensor), Window):
+                    state.last = times == 1 and not readers[tensor] and tensor not in kept
+            states[planned.wired.outputs[0]] = _run_window(planned, runtime, states, prepared[i])
+        else:
             states.update(evaluate(planned.wired, program, functools.partial(whole, i)))
+        for tensor in read:
+            if not readers[tensor] and tensor not in kept:
+                states.pop(tensor, None)
     return states
 
 
@@ -134,4 +185,8 @@ def _run_window(planned: Planned, runtime: Runtime, states, prepared) -> Any:
         raise RuntimeError(f"step of {planned.wired.call.name!r} has no plan")
     windows = tuple(states.get(t) for t in given.inputs)
     out = step.run(At(runtime, given, local, windows, prepared))
+    if not (isinstance(out, Window) and out.fresh):  # it may be another look at the same memory
+        for window in windows:
+            if window is not None:
+                window.fresh = False
     return out if isinstance(out, Window) else ops.cast(out, given.dtype)

@@ -16,13 +16,29 @@ import keras
 import numpy as np
 from keras import ops
 
-from fastism import backend
+from fastism import backend, inplace
+from fastism.window import constant
 
 Tensor = Any
 Ints = Any
 
 #: Relative costs of a multiply-accumulate in a large product, and of a value written to memory and read again.
 PRODUCT, TRAFFIC = 0.008, 0.5
+
+
+def cast(x: Tensor, dtype: str) -> Tensor:
+    """``x`` in a dtype: itself, without more ado, if it has it."""
+    return x if backend.has_dtype(x, dtype) else ops.cast(x, dtype)
+
+
+def like(x: Tensor, other: Tensor) -> Tensor:
+    """``x`` in the dtype of another tensor."""
+    return x if x.dtype == other.dtype else ops.cast(x, other.dtype)
+
+
+def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """``x`` of another shape."""
+    return x.reshape(shape) if backend.in_place() else ops.reshape(x, shape)
 
 
 def positions(start: Ints, width: int) -> Tensor:
@@ -43,6 +59,8 @@ def gather(reference: Tensor, sequence: Tensor, start: Ints, width: int, unit: i
     Returns:
         (G, 1, W, ...).
     """
+    if isinstance(start, np.ndarray):
+        return inplace.gather(reference, sequence, start, width, unit)
     n, length, *rest = reference.shape
     rows, wide, size = length // unit, width // unit, unit * math.prod(rest)
     where = ops.clip(positions(start // unit if unit > 1 else start, wide), 0, rows - 1)  # (G, W)
@@ -65,9 +83,16 @@ def place(delta: Tensor, offset: Ints | int, width: int, unit: int = 1) -> Tenso
         (G, M, ``width``, ...).
     """
     groups, members, w, *rest = delta.shape
+    if isinstance(offset, np.ndarray):
+        known = constant(offset)
+        if known is None:
+            return inplace.place(delta, offset, width, unit)
+        offset = known
     if isinstance(offset, int):
         if offset == 0 and w == width:
             return delta
+        if backend.in_place():
+            return inplace.put(delta, offset, width)
         before, after = max(offset, 0), max(width - offset - w, 0)
         cut = delta[:, :, max(-offset, 0) : max(min(w, width - offset), 0)]
         pads = [(0, 0), (0, 0), (before, after)] + [(0, 0)] * len(rest)
@@ -90,6 +115,8 @@ def pick(delta: Tensor, source: Tensor) -> Tensor:
     Returns:
         (G, M, F, ...).
     """
+    if isinstance(source, np.ndarray):
+        return inplace.pick(delta, source)
     groups, members, rows, *rest = delta.shape
     wide, size = source.shape[1], math.prod(rest)
     inside = ops.logical_and(source >= 0, source < rows)
@@ -102,38 +129,86 @@ def pick(delta: Tensor, source: Tensor) -> Tensor:
 
 def inside(start: Ints, width: int, length: int, rank: int) -> Tensor:
     """(G, 1, W, 1, ...) of ``rank`` axes: whether each position of the windows is one of the tensor's."""
-    where = positions(start, width)
+    where = positions(ops.convert_to_tensor(start, dtype="int32"), width)
     ok = ops.logical_and(where >= 0, where < length)
     return ops.reshape(ok, (where.shape[0], 1, width) + (1,) * (rank - 3))
 
 
-def mask(delta: Tensor, start: Ints, length: int) -> Tensor:
-    """Zero what hangs over the ends: out-of-range positions never turn into f(0)."""
-    ok = inside(start, delta.shape[2], length, len(delta.shape))
-    return ops.where(ok, delta, ops.zeros((), dtype=delta.dtype))
+def fill_outside(window: Tensor, start: Ints, length: int, filling: Any, *, over: bool = False) -> Tensor:
+    """Put a number where windows hang over the ends.
+
+    Args:
+        window: (G, M, W, ...).
+        start: (G,) first position of each window.
+        length: Positions of the tensor.
+        filling: The number.
+        over: ``window`` may be written into.
+    """
+    if over and isinstance(start, np.ndarray):
+        return inplace.fill_outside(window, start, length, float(filling))
+    ok = inside(start, window.shape[2], length, len(window.shape))
+    return ops.where(ok, window, number(filling, window.dtype))
 
 
-def lowest(dtype: Any) -> Tensor:
+def mask(delta: Tensor, start: Ints, length: int, *, over: bool = False) -> Tensor:
+    """Zero what hangs over the ends: out-of-range positions never turn into f(0). Arguments as of `fill_outside`."""
+    return fill_outside(delta, start, length, 0, over=over)
+
+
+def rectified(delta: Tensor, reference: Tensor, *, over: bool = False) -> Tensor:
+    """``relu(reference + delta) - relu(reference)``; ``over``: ``delta`` may be written into."""
+    if backend.in_place():
+        return inplace.rectified(delta, reference, over=over)
+    return ops.maximum(delta, -reference) + ops.minimum(reference, ops.zeros((), reference.dtype))
+
+
+def number(value: float, dtype: Any) -> Tensor:
+    """A number as a tensor without axes, which takes part in arithmetic in its own dtype."""
+    return ops.convert_to_tensor(value, dtype=keras.backend.standardize_dtype(dtype))
+
+
+def scaled(x: Tensor, scale: Tensor, shift: Tensor | None = None, *, over: bool = False) -> Tensor:
+    """``x * scale``, and ``+ shift`` if there is one; ``over``: ``x`` may be written into."""
+    if over and x.dtype == scale.dtype:
+        x = x.mul_(scale)
+        return x if shift is None else x.add_(shift)
+    x = ops.cast(x, scale.dtype) * scale
+    return x if shift is None else x + shift
+
+
+def lowest(dtype: Any) -> float:
     """The lowest finite number of a dtype: a filling that no maximum takes, whose difference with itself is 0."""
     name = keras.backend.standardize_dtype(dtype)
-    number = -3.38e38 if name == "bfloat16" else float(np.finfo(name).min)
-    return ops.convert_to_tensor(number, dtype=name)
+    return -3.38e38 if name == "bfloat16" else float(np.finfo(name).min)
+
+
+def rows(matrix: Tensor, first: Ints | int, count: int) -> Tensor:
+    """``count`` rows of a matrix from row ``first`` on, an int32 scalar or a Python int."""
+    if count == matrix.shape[0]:
+        return matrix
+    if isinstance(first, int):
+        return matrix[first : first + count]
+    return ops.take(matrix, first + ops.arange(count, dtype="int32"), axis=0)
 
 
 def flat(window: Tensor) -> Tensor:
     """(G, M, W, ...) -> (G * M, W, ...)."""
     groups, members, *rest = window.shape
-    return ops.reshape(window, (groups * members, *rest))
+    return reshape(window, (groups * members, *rest))
 
 
 def unflat(window: Tensor, groups: int, members: int) -> Tensor:
     """(G * M, W, ...) -> (G, M, W, ...)."""
-    return ops.reshape(window, (groups, members, *window.shape[1:]))
+    return reshape(window, (groups, members, *window.shape[1:]))
 
 
 def matmul(delta: Tensor, matrix: Tensor) -> Tensor:
     """(..., C) times (C, D) as one matrix product."""
     *lead, channels = delta.shape
+    if backend.in_place() and len(lead) == 3:
+        groups, members, w = lead
+        rows = backend.matmul(inplace.lines(like(delta, matrix)), matrix)
+        return inplace.by_variant(rows.reshape(w, groups, members, -1))
     out = backend.matmul(ops.reshape(ops.cast(delta, matrix.dtype), (-1, channels)), matrix)
     return ops.reshape(out, (*lead, matrix.shape[-1]))
 
@@ -154,11 +229,17 @@ def spread(delta: Tensor, taps: Tensor, dilation: int, offset: Ints | int, width
     Returns:
         (G, M, ``width``, Cout).
     """
-    delta = ops.cast(delta, taps.dtype)
+    delta = like(delta, taps)
     g, m, w, _ = delta.shape
     _, cin, k, cout = taps.shape
     channels = groups * cout
     natural = w + (k - 1) * dilation
+    if backend.in_place() and groups == 1:
+        if isinstance(offset, np.ndarray):
+            offset = offset if (at := constant(offset)) is None else at
+        if isinstance(offset, int):
+            return inplace.spread(delta, taps, dilation, offset, width)
+        return place(inplace.spread(delta, taps, dilation, 0, natural), offset, width)
     if groups == 1 and dilation == 1 and w * cin <= 128 and w > 1:
         return place(_banded(delta, taps), offset, width)
     y = _products(delta, taps, groups)  # (G, M, W, K, Cout)
@@ -175,18 +256,19 @@ def spread(delta: Tensor, taps: Tensor, dilation: int, offset: Ints | int, width
     return place(overlay(parts, natural), offset, width)
 
 
-def overlay(parts: Sequence[tuple[Tensor, int]], width: int) -> Tensor:
+def overlay(parts: Sequence[tuple[Tensor, int]], width: int, *, over: bool = False) -> Tensor:
     """The sum of windows, each at its own place in one frame; what falls outside the frame is dropped.
 
     Args:
         parts: Windows (G, M, W, ...) and where in the frame they begin.
         width: Positions in the frame.
+        over: The first one fills the frame and may be written into.
 
     Returns:
         (G, M, ``width``, ...).
     """
-    if backend.name() == "torch" and len(parts) > 1:
-        return backend.overlay(parts, width)
+    if backend.in_place():
+        return inplace.overlay(parts, width, over=over)
     return functools.reduce(operator.add, [place(piece, at, width) for piece, at in parts])
 
 

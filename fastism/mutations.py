@@ -113,6 +113,11 @@ class Groups:
     def __len__(self) -> int:
         return len(self.start)
 
+    def between(self, first: int, end: int) -> Groups:
+        """Those that start in ``[first, end)``."""
+        low, high = np.searchsorted(self.start, [first, end])
+        return Groups(self.sequence[low:high], self.start[low:high], self.edit[low:high])
+
 
 def group(edits: Edits) -> Groups:
     """Put edits with the same sequence and start side by side: they share one reference window."""

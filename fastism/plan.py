@@ -220,9 +220,10 @@ class Plan:
     Attributes:
         program: The model in steps.
         width: Positions in the edit window at the input.
+        stretch: ``(first, end)`` of the S edit starts that it is for.
         reach: Largest distance of the edit starts in one chunk.
         steps: With their states.
-        spans: Of every tensor in state window.
+        spans: Of every tensor in state window; arrays (S,) begin with edit start ``stretch[0]``.
         native: Form, ``"delta"`` or ``"value"``, in which each of these comes.
         dense: Tensors in state dense.
         reached: For every changed tensor, (S,) whether an edit at each start changes it at all.
@@ -231,6 +232,7 @@ class Plan:
 
     program: Program
     width: int
+    stretch: tuple[int, int]
     reach: int
     steps: tuple[Planned, ...]
     spans: Mapping[int, Span]
@@ -243,6 +245,10 @@ class Plan:
     def graph(self) -> Graph:
         """The model's graph."""
         return self.program.graph
+
+    def slots(self, starts: Ints) -> Ints:
+        """(slots, G) int32 window starts for edits at ``starts``."""
+        return self.slot_table[:, starts - self.stretch[0]]
 
     @cached_property
     def slot_table(self) -> Ints:
@@ -283,23 +289,26 @@ class Plan:
         return [s for s in self.steps if s.gap]
 
 
-def make_plan(program: Program, width: int) -> Plan:
+def make_plan(program: Program, width: int, stretch: tuple[int, int] | None = None) -> Plan:
     """Decide the state of every step.
 
     Args:
         program: The model in steps.
         width: Positions in the edit window at the input.
+        stretch: ``(first, end)`` of the edit starts to plan for; all by default.
     """
-    maker = _Maker(program, width)
+    maker = _Maker(program, width, stretch)
     for wired in program.steps:
         maker.add(wired)
     return maker.finish()
 
 
 class _Maker:
-    def __init__(self, program: Program, width: int):
-        self.program, self.width, self.reach = program, width, program.shapes[program.mutated][0]
-        self.span: dict[int, Span] = {program.mutated: edit_span(program.shapes[program.mutated][0], width)}
+    def __init__(self, program: Program, width: int, stretch: tuple[int, int] | None):
+        length = program.shapes[program.mutated][0]
+        self.program, self.width, self.reach = program, width, length
+        self.stretch = stretch or (0, length - width + 1)
+        self.span: dict[int, Span] = {program.mutated: edit_span(length, width, *self.stretch)}
         self.native: dict[int, str] = {program.mutated: DELTA}
         self.dense: set[int] = set()
         self.reached: dict[int, Ints] = {program.mutated: np.ones(len(self.span[program.mutated].start), bool)}
@@ -400,6 +409,7 @@ class _Maker:
         return Plan(
             program=self.program,
             width=self.width,
+            stretch=self.stretch,
             reach=self.reach,
             steps=tuple(self.steps),
             spans=self.span,

@@ -61,6 +61,12 @@ class Tuner:
                     self.best = trial
                 self._trial = None
 
+    def earns(self, saved: float, left: int, compiled: int) -> bool:
+        """Whether saving a share of the time of the work done so far, or left, pays for compiling so many functions."""
+        with self._lock:
+            work = max(self._spent, self._rate(self.best) * left)
+            return self._spent > 0 and saved * work > compiled * self._compiling
+
     def limit(self, most: int) -> None:
         """Chunks of more than ``most`` do not fit into memory."""
         with self._lock:

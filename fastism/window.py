@@ -9,10 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 Ints = np.ndarray
+
+#: Times a tensor's length from which on a window becomes all of it. One that is a little wider keeps its even distance
+#: from the windows before it, so placing it costs less than what hangs over.
+WHOLE = 1.25
 
 
 @dataclass(frozen=True)
@@ -169,6 +174,19 @@ def same_padding(length: int, kernel: int, stride: int, dilation: int = 1) -> in
     return total // 2
 
 
+@dataclass(frozen=True)
+class Distance:
+    """How far the windows of one span start behind those of another.
+
+    Attributes:
+        fixed: The one number that it is for all edits; None where it differs.
+        grain: The largest number that divides it for every edit.
+    """
+
+    fixed: int | None
+    grain: int
+
+
 @dataclass(frozen=True, eq=False)
 class Span:
     """Where one tensor may differ from the reference, for an edit at every input position.
@@ -187,20 +205,46 @@ class Span:
     hi: Ints
     length: int
 
-    @property
+    @cached_property
     def hangs(self) -> bool:
         """Whether any window lies partly outside the tensor."""
         return bool(self.start.min() < 0 or (self.start + self.width).max() > self.length)
+
+    @cached_property
+    def fixed(self) -> int | None:
+        """Where all windows start, if that is one position."""
+        return constant(self.start)
+
+    @cached_property
+    def grain(self) -> int:
+        """The largest number that divides the width and every start."""
+        return grain(self.start, self.width)
+
+    def beyond(self, other: Span) -> Distance:
+        """How far the windows start behind those of another span."""
+        known = self._distances.get(id(other))
+        if known is None:
+            far = self.start - other.start
+            known = self._distances[id(other)] = (other, Distance(constant(far), grain(far)))
+        return known[1]
+
+    @cached_property
+    def _distances(self) -> dict[int, tuple[Span, Distance]]:
+        return {}  # the span is kept with what is known of it, so that no other takes its id
 
     def changed(self) -> Ints:
         """(S,) how many positions can differ."""
         return (self.hi - self.lo).astype(np.int64)
 
 
-def edit_span(length: int, width: int) -> Span:
-    """The span of the input itself, for an edit of ``width`` positions at each of ``length - width + 1`` starts."""
+def edit_span(length: int, width: int, first: int = 0, end: int | None = None) -> Span:
+    """The span of the input itself, for an edit of ``width`` positions at each of ``length - width + 1`` starts.
+
+    With ``first`` and ``end``, at the starts ``[first, end)`` only.
+    """
     # half the memory, of which long sequences take much; positions times channels still fit
-    start = np.arange(length - width + 1, dtype=np.int32 if length < 1 << 20 else np.int64)
+    kind = np.int32 if length < 1 << 20 else np.int64
+    start = np.arange(first, length - width + 1 if end is None else end, dtype=kind)
     return Span(start, width, start, start + width, length)
 
 
@@ -241,6 +285,9 @@ def frame(
     bottom, top = need or (0, length)
     lo = np.clip(lo, bottom, top)
     hi = np.clip(hi, lo, top)
+    # what lies outside for every edit, as near an end of the sequence; the even spacing stays
+    start = start + max(int((bottom - start).min()), 0)
+    end = np.maximum(end - max(int((end - top).min()), 0), start)
     if _clipping_pays(start, end, bottom, top):
         start, end = _within(start, end, bottom, top, unit=align)
     if align is not None:
@@ -249,7 +296,7 @@ def frame(
         width = max(int((-(-(end - start) // stride) * stride).max()), stride)
     else:
         width = max(int((end - start).max()), 1)
-        if width >= length:
+        if width >= WHOLE * length:
             start, width = np.zeros_like(start), length
     return Span(start, width, lo, hi, length)
 

@@ -8,7 +8,7 @@ import pytest
 from designs import DESIGNS
 from keras import layers as L
 
-from fastism import FastISM, backend, sizes
+from fastism import FastISM, answers, backend, sizes
 from fastism.testing import randomize
 
 JIT = keras.backend.backend() == "jax"
@@ -86,17 +86,19 @@ def failing(real, most):
     return make
 
 
-def test_chunks_are_halved_where_memory_runs_out_and_nothing_is_done_twice():
+def test_chunks_are_halved_where_memory_runs_out_and_nothing_is_done_twice(monkeypatch):
     ism = FastISM(model(), test_correctness=False, jit=JIT, batch_size=60)
     x = one_hot(2, 101)
     want = ism.saturate(x).mutant
     engine, seen = ism._engine, []
     engine._chunk_function = failing(engine._chunk_function, 6)
-    write = engine._write
-    engine._write = lambda plan, answers, edit, *rest: (
-        seen.append((edit >= 0).sum()),
-        write(plan, answers, edit, *rest),
-    )
+    write = answers.write
+
+    def counted(plan, found, edit, *rest):
+        seen.append((edit >= 0).sum())
+        write(plan, found, edit, *rest)
+
+    monkeypatch.setattr(answers, "write", counted)
     again = ism.saturate(x).mutant
     np.testing.assert_allclose(again, want, rtol=1e-4, atol=1e-6)
     assert sum(seen) == 2 * 101 * 3
@@ -125,12 +127,12 @@ def test_fewer_sequences_where_references_do_not_fit():
     engine, tried = ism._engine, []
     real = engine._reference_function
 
-    def reference(width):
+    def reference(*plans):
         def run(inputs):
             tried.append(len(inputs[0]))
             if len(inputs[0]) > 2:
                 raise MemoryError
-            return real(width)(inputs)
+            return real(*plans)(inputs)
 
         return run
 

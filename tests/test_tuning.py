@@ -107,6 +107,8 @@ def test_small_jobs_are_not_compiled_on_tensorflow(monkeypatch):
 
 def test_a_size_is_judged_by_what_a_chunk_held(monkeypatch):
     """A chunk of 4 groups may become one of 3: 12 variants are as many as some axis is long."""
+    if keras.backend.backend() == "torch":
+        pytest.skip("on torch a chunk has the size that was asked for")
     noted = []
     clock = itertools.count()
     monkeypatch.setattr(engine.time, "perf_counter", lambda: float(next(clock)))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from keras import layers as L
 
 from fastism.window import (
+    WHOLE,
     Identity,
     Slide,
     Spread,
@@ -203,7 +204,7 @@ def test_windows_hold_exactly_what_changes(geometries, length, width, aligns):
             stride, pad = align
             assert not ((span.start + pad) % stride).any()
             assert span.width % stride == 0
-        elif span.width >= span.length:
+        elif span.width >= WHOLE * span.length:
             assert span.width == span.length
             assert not span.start.any()
 
@@ -265,12 +266,22 @@ def test_alignment(stride, pad, width):
     assert span.width <= width + 2 * stride - 2, "no wider than the worst phase needs"
 
 
-def test_a_window_as_wide_as_the_tensor_becomes_the_tensor():
+def test_a_window_clearly_wider_than_the_tensor_becomes_the_tensor():
     start = np.array([-2, 0, 3])
-    span = frame(start, start + 7, np.zeros(3, int), np.full(3, 6), 6)
-    assert span.width >= span.length
+    span = frame(start, start + 8, np.zeros(3, int), np.full(3, 6), 6)
     assert not span.hangs
     assert (span.width, span.start.tolist()) == (6, [0, 0, 0])
+    a_little = frame(start, start + 7, np.zeros(3, int), np.full(3, 6), 6)
+    assert (a_little.width, a_little.start.tolist()) == (7, [-2, 0, 3]), "which keeps its distance from others"
+
+
+def test_what_no_window_needs_is_cut_from_all():
+    """Near an end: windows keep their distances, and lose what lies beyond it for every edit."""
+    start = np.array([-9, -8, -7])
+    span = frame(start, start + 12, np.zeros(3, int), np.array([3, 4, 5]), 40)
+    assert (span.width, span.start.tolist()) == (5, [-2, -1, 0])
+    span = frame(start + 38, start + 50, start + 38, np.full(3, 40), 40)
+    assert (span.width, span.start.tolist()) == (11, [29, 30, 31])
 
 
 def test_clip():

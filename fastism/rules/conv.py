@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from keras import layers, ops
 
-from fastism import kernels
+from fastism import backend, kernels
 from fastism.graph import Call, Graph
 from fastism.rules.pointwise import Linear, with_activation
 from fastism.rules.reduce import Rows
@@ -86,11 +86,10 @@ class Convolve(Step):
     def run(self, at: At):
         window, out = at.window, only([at.local.span])
         delta = self._strided(at, window, out) if self.slide.stride > 1 else self._direct(at, window, out)
-        return at.out(delta=at.runtime.keep_inside(_as(delta, at.given.out_shape), out))
+        return at.out(delta=at.runtime.keep_inside(_as(delta, at.given.out_shape), out, over=True), fresh=True)
 
     def _direct(self, at: At, window, out: Span) -> Tensor:
-        first = window.span.start + self.slide.pad - self.slide.reach
-        offset = kernels_offset(at, first, window.span, self.slide.pad - self.slide.reach, out)
+        offset = at.runtime.distance(window.span, out, self.slide.pad - self.slide.reach)
         delta, dilation = _as_lines(window.delta), self.slide.dilation
         for name, function in (("band", kernels.spread_in_blocks), ("read", kernels.collect_in_blocks)):
             if name in at.prepared:
@@ -100,7 +99,7 @@ class Convolve(Step):
 
     def _blocking(self, given: Given) -> tuple[int, bool]:
         """How many neighbours are taken at once, and whether of the outputs."""
-        if self.groups > 1:
+        if self.groups > 1 or backend.in_place():
             return 1, False
         out = trimmed(only([self.place(given).span]), given.need)
         cin, cout = math.prod(given.shapes[0][1:]), channels(given.out_shape)
@@ -268,19 +267,11 @@ class Matmul(Step):
 
     def run(self, at: At):
         window = at.window
-        return at.out(delta=kernels.matmul(window.delta, at.prepared["kernel"]))
+        return at.out(delta=kernels.matmul(window.delta, at.prepared["kernel"]), fresh=True)
 
     def cost(self, given: Given) -> Cost:
         each = float(np.prod(given.shapes[0][1:], dtype=np.int64)) * channels(given.out_shape)
         return Cost(each * given.out_shape[0], each, each)
-
-
-def kernels_offset(at: At, first: Ints, source: Span, add: int, out: Span) -> Any:
-    """Where, in the output window, tap 0 of the first input position lands."""
-    difference = first - out.start
-    if (difference == difference.flat[0]).all():
-        return int(difference.flat[0])
-    return at.runtime.start(source) + add - at.runtime.start(out)
 
 
 def _grouped(taps: Tensor, groups: int) -> Tensor:
@@ -292,7 +283,7 @@ def _grouped(taps: Tensor, groups: int) -> Tensor:
 def _as_lines(delta: Tensor) -> Tensor:
     """(G, M, W, ..., C) -> (G, M, W, all that lies at one position)."""
     g, m, w, *rest = delta.shape
-    return delta if len(rest) == 1 else ops.reshape(delta, (g, m, w, math.prod(rest)))
+    return delta if len(rest) == 1 else kernels.reshape(delta, (g, m, w, math.prod(rest)))
 
 
 def _as(delta: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -15,7 +15,7 @@ from fastism.rules.pointwise import Pointwise
 from fastism.rules.registry import rule
 from fastism.rules.select import select
 from fastism.rules.step import DELTA, At, Given, Local, Lowered, Refuse, Step, only
-from fastism.window import constant, union
+from fastism.window import union
 
 FAMILY = "merge"
 
@@ -39,20 +39,25 @@ class Combine(Step):
 
     def run(self, at: At):
         span, runtime, rest = only([at.local.span]), at.runtime, at.given.out_shape[1:]
-        parts, fixed = [], []
+        parts, fixed, over = [], [], []
         for weight, window in zip(self.weights, at.windows, strict=True):
             if window is not None:
-                delta = ops.cast(window.delta, at.given.dtype)
+                delta = kernels.cast(window.delta, at.given.dtype)
                 parts.append((delta if weight == 1 else delta * weight, window.span))
-                fixed.append(constant(window.span.start - span.start))
-        if None not in fixed and len({tuple(delta.shape[3:]) for delta, _ in parts}) == 1:
+                fixed.append(window.span.beyond(span).fixed)
+                fills = window.span.width == span.width and fixed[-1] == 0
+                over.append(fills and weight == 1 and delta is window.delta and window.spare)
+        fresh = None not in fixed and len({tuple(delta.shape[3:]) for delta, _ in parts}) == 1
+        if fresh:
             placed = [(delta, offset) for (delta, _), offset in zip(parts, fixed, strict=True)]
-            total = kernels.overlay(placed, span.width)
+            first = over.index(True) if True in over else 0
+            placed.insert(0, placed.pop(first))
+            total = kernels.overlay(placed, span.width, over=over[first])
         else:
             total = functools.reduce(operator.add, [runtime.move(delta, of, span) for delta, of in parts])
         if tuple(total.shape[3:]) != rest:
             total = ops.broadcast_to(total, (runtime.groups, runtime.members, span.width, *rest))
-        return at.out(delta=total)
+        return at.out(delta=total, fresh=fresh)
 
 
 class Concatenate(Step):

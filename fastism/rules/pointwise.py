@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import activations, layers, ops
 
 from fastism import kernels
 from fastism.graph import Call, Graph
 from fastism.rules.registry import rule
 from fastism.rules.step import DELTA, VALUE, At, Cost, Given, Local, Lowered, Refuse, Same, Shape, Step, Tensor, only
-from fastism.runtime import add
+from fastism.runtime import Rectified, add
 from fastism.window import Span, union
 
 FAMILY = "pointwise"
@@ -43,6 +42,7 @@ class Pointwise(Step):
         elementwise: Whether ``f`` acts on each number alone, so that axes may be folded.
         positional: Give arrays (T, ...) that ``f`` takes as last arguments, cut to the window's own positions.
         channel_axis: Whether ``f`` mixes the last axis, so that it must not be the axis of positions.
+        rectifies: Whether ``f`` is ``relu``.
         shape: Of what it gives, if it is not the last step of its call and changes the shape.
         macs: Multiply-accumulates for each position.
     """
@@ -54,10 +54,11 @@ class Pointwise(Step):
         elementwise: bool = True,
         positional: Sequence[Callable[[], Tensor]] = (),
         channel_axis: bool = False,
+        rectifies: bool = False,
         shape: Shape | None = None,
         macs: float = 0.0,
     ):
-        self.f, self.elementwise, self.positional = f, elementwise, tuple(positional)
+        self.f, self.elementwise, self.positional, self.rectifies = f, elementwise, tuple(positional), rectifies
         self.channel_axis, self.shape, self.macs = channel_axis, shape, macs
 
     def cost(self, given: Given) -> Cost:
@@ -98,6 +99,8 @@ class Pointwise(Step):
 
     def run(self, at: At):
         span = only([at.local.span])
+        if self.rectifies and at.window.comes_as_delta and _same_frame(at.window.span, span):
+            return Rectified(at.window, at.given.output)
         pairs = [self._input(at, i, span) for i in range(len(at.windows))]
         extra = tuple(at.runtime.read(at.prepared[str(i)], span) for i in range(len(self.positional)))
         value = self._apply([v for v, _ in pairs], extra)
@@ -204,17 +207,15 @@ class Affine(Step):
             scale, shift = (at.runtime.read(at.prepared[k], span) for k in ("scale", "shift"))
         else:
             scale, shift = (ops.expand_dims(at.prepared[k], 1) for k in ("scale", "shift"))
+        over = window.spare
         if at.local.gives == DELTA:
-            return at.out(delta=ops.cast(window.delta, scale.dtype) * scale)
-
-        def apply(x: Tensor) -> Tensor:
-            return ops.cast(x, scale.dtype) * scale + shift
-
-        return at.out(value=apply(window.value), reference=apply(window.reference))
+            return at.out(delta=kernels.scaled(window.delta, scale, over=over), fresh=True)
+        value = kernels.scaled(window.value, scale, shift, over=over)
+        return at.out(value=value, reference=kernels.scaled(window.reference, scale, shift), fresh=True)
 
 
 def _same_frame(a: Span, b: Span) -> bool:
-    return a is b or (a.width == b.width and bool(np.array_equal(a.start, b.start)))
+    return a is b or (a.width == b.width and a.beyond(b).fixed == 0)
 
 
 def activation_step(function: Callable[..., Any] | None) -> Step:
@@ -222,7 +223,7 @@ def activation_step(function: Callable[..., Any] | None) -> Step:
     if function is None or function is activations.linear:
         return Same()
     if function in ELEMENTWISE:
-        return Pointwise(function)
+        return Pointwise(function, rectifies=function is activations.relu)
     if function in ALONG_CHANNELS:
         return Pointwise(function, elementwise=False, channel_axis=True)
     if isinstance(function, keras.Layer):
@@ -264,7 +265,9 @@ def activation(call: Call, graph: Graph) -> Lowered:
 @rule(layers.ReLU, layers.LeakyReLU, layers.ELU, family=FAMILY)
 def elementwise_layer(call: Call, graph: Graph) -> Lowered:
     """Activation layers without parameters."""
-    return Lowered([Pointwise(call.op)])
+    op = call.op
+    plain = isinstance(op, layers.ReLU) and (op.max_value, op.negative_slope, op.threshold) == (None, 0, 0)
+    return Lowered([Pointwise(op, rectifies=plain)])
 
 
 @rule(layers.PReLU, family=FAMILY, note="alpha may differ by position")

@@ -63,19 +63,19 @@ class MaxPool(Pool):
         if at.local.frames:
             (frame,) = at.local.frames
             reference = runtime.gather(window.tensor, frame)
-            value = window.delta_in(frame) + reference
+            value, over = window.delta_in(frame) + reference, True
         else:
-            frame, reference, value = window.span, window.reference, window.value
-        if frame.hangs:
-            ok = kernels.inside(runtime.start(frame), frame.width, frame.length, len(value.shape))
-            low = kernels.lowest(value.dtype)
-            value, reference = ops.where(ok, value, low), ops.where(ok, reference, low)
+            frame, reference, value, over = window.span, window.reference, window.value, window.spare
+        low = kernels.lowest(value.dtype)
+        value = runtime.fill_outside(value, frame, low, over=over)
+        reference = runtime.fill_outside(reference, frame, low)
         value = self._fold(value, out.width, ops.maximum)
         reference = self._fold(reference, out.width, ops.maximum)
-        if out.hangs:  # what is not there becomes 0: the filling is finite, but what a later layer makes of it is not
-            ok = kernels.inside(runtime.start(out), out.width, out.length, len(value.shape))
-            value, reference = (ops.where(ok, v, ops.zeros((), v.dtype)) for v in (value, reference))
-        return at.out(value=value, reference=reference)
+        # what is not there becomes 0: the filling is finite, but what a later layer makes of it is not
+        made = self.slide.kernel > 1
+        value = runtime.fill_outside(value, out, 0, over=made)
+        reference = runtime.fill_outside(reference, out, 0, over=made)
+        return at.out(value=value, reference=reference, fresh=made)
 
 
 class AveragePool(Pool):
@@ -105,7 +105,7 @@ class AveragePool(Pool):
             mean = total * ops.reshape(share, (*share.shape[:3], *[1] * (len(total.shape) - 3)))
         else:
             mean = total / self.slide.kernel
-        return at.out(delta=runtime.keep_inside(mean, out))
+        return at.out(delta=runtime.keep_inside(mean, out, over=True), fresh=True)
 
 
 def pooling(call: Call, graph: Graph, mode: str) -> Step:
@@ -178,7 +178,7 @@ class AdaptivePool(Step):
             return at.out(delta=total / count)
         reference = runtime.gather(at.given.inputs[0], frame)
         reference = ops.broadcast_to(reference, (runtime.groups, *reference.shape[1:]))  # one row if it is whole
-        low = kernels.lowest(reference.dtype)
+        low = kernels.number(kernels.lowest(reference.dtype), reference.dtype)
         value = self._combined(delta + reference, first, size, low, ops.maximum)
         return at.out(value=value, reference=self._combined(reference, first, size, low, ops.maximum))
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import weakref
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import numpy as np
 from keras import layers, ops
 
-from fastism import kernels
+from fastism import inplace, kernels
 from fastism.graph import Call, Graph
 from fastism.rules.pointwise import Pointwise
 from fastism.rules.registry import rule
@@ -58,15 +60,14 @@ class Rows(Reduce):
     def run(self, at: At):
         window = at.window
         span, runtime = window.span, at.runtime
-        width = chunk_width(span, at.given.reach)
-        first = ops.clip(ops.min(runtime.start(span)), 0, span.length - width)
-        unit = int(np.gcd.reduce([*span.start.tolist(), span.width, width, span.length])) or 1
-        delta = kernels.place(window.delta, runtime.start(span) - first, width, unit)
-        kernel = self.kernel()  # not prepared: a copy of all rows
-        if width < span.length:
-            rows = first + ops.arange(width, dtype="int32")
-            kernel = ops.take(kernel, rows, axis=0)
-        change = kernels.matmul(kernels.flat(delta), kernel)  # (V, F)
+        start, kernel = runtime.where(span), self.kernel()  # not prepared: a copy of all rows
+        if isinstance(start, np.ndarray):
+            change = inplace.rows_product(kernels.like(window.delta, kernel), kernel, start, span.length)
+        else:
+            width = chunk_width(span, at.given.reach)
+            first = ops.clip(ops.min(start), 0, span.length - width)
+            delta = kernels.place(window.delta, start - first, width, math.gcd(span.grain, width, span.length))
+            change = kernels.matmul(kernels.flat(delta), kernels.rows(kernel, first, width))  # (V, F)
         reference = runtime.per_group(at.given.output)  # (G, 1, F)
         change = ops.cast(change, reference.dtype)
         return kernels.flat(reference + kernels.unflat(change, runtime.groups, runtime.members))
@@ -81,10 +82,21 @@ class Rows(Reduce):
 
 def chunk_width(span: Span, reach: int) -> int:
     """Positions that hold the windows of all edits that begin within ``reach`` of one another."""
+    known = _WIDTHS.setdefault(span, {})
+    if reach not in known:
+        known[reach] = _chunk_width(span, reach)
+    return known[reach]
+
+
+#: What :func:`chunk_width` gave, by span and reach.
+_WIDTHS: MutableMapping[Span, dict[int, int]] = weakref.WeakKeyDictionary()
+
+
+def _chunk_width(span: Span, reach: int) -> int:
     start, places = span.start, np.arange(len(span.start))
     first, end = Ranges(start, start).hull(places, places + reach + 1)  # windows need not follow the edits' order
     wide = int((end - 1 - first).max()) + span.width
-    unit = int(np.gcd.reduce([*start.tolist(), span.width, span.length])) or 1
+    unit = math.gcd(span.grain, span.length)
     wide = -(-wide // unit) * unit
     return span.length if 4 * wide > 3 * span.length else wide
 
@@ -137,7 +149,7 @@ class Extreme(Reduce):
         }
 
     def _nothing(self, dtype: Any) -> Tensor:
-        return -self.sign * kernels.lowest(dtype)
+        return kernels.number(-self.sign * kernels.lowest(dtype), dtype)
 
     def place(self, given: Given) -> Local:
         span = only(given.spans)
@@ -149,7 +161,7 @@ class Extreme(Reduce):
         window = at.window
         before, after = at.local.frames
         runtime, span, value = at.runtime, window.span, window.value
-        if span.hangs:
+        if runtime.hangs(span):
             ok = kernels.inside(runtime.start(span), span.width, span.length, len(value.shape))
             value = ops.where(ok, value, self._nothing(value.dtype))
         outside = self.join(runtime.read(at.prepared["left"], before), runtime.read(at.prepared["right"], after))

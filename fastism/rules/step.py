@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from keras import ops
 
+from fastism import kernels
 from fastism.runtime import Runtime, Window, change_dtype
 from fastism.window import Ints, Span
 
@@ -94,14 +94,18 @@ class At:
             raise RuntimeError("a step with one input runs only where that input is a window")
         return window
 
-    def out(self, **forms: Tensor) -> Window:
-        """The output window, from ``delta=`` or ``value=`` and ``reference=``."""
+    def out(self, *, fresh: bool = False, **forms: Tensor) -> Window:
+        """The output window, from ``delta=`` or ``value=`` and ``reference=``.
+
+        ``fresh`` says that the step made ``delta`` or ``value``: they share no memory with an input, a weight or what
+        is cached, so a later step may write over them.
+        """
         if self.local.span is None:
             raise RuntimeError("a step that gives a whole tensor has no output window")
         dtype = self.given.dtype
         change = change_dtype(dtype)
-        cast = {form: ops.cast(tensor, change if form == "delta" else dtype) for form, tensor in forms.items()}
-        return Window(self.runtime, self.given.output, self.local.span, **cast)
+        cast = {form: kernels.cast(tensor, change if form == "delta" else dtype) for form, tensor in forms.items()}
+        return Window(self.runtime, self.given.output, self.local.span, fresh=fresh, **cast)
 
 
 class Step:
