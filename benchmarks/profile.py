@@ -1,8 +1,7 @@
-"""Where the time of `FastISM` goes: step by step in a chunk, and beside the chunks.
+"""Where the time of `FastISM` goes: by the operations of a chunk, and beside the chunks.
 
-The plan of a chunk is cut off after each of its steps in turn, and each of these functions is compiled and timed: what
-a step adds is its time. A compiler treats a part otherwise than the whole, so the times of single steps are estimates.
-All are the least of some runs, in turns.
+The frameworks' own profilers watch the function that runs a chunk, once for each stretch of the sequence that has a
+plan of its own. What share of its time an operation takes there, it takes of the time of all chunks of the stretch.
 
 Run from the repository root::
 
@@ -15,15 +14,17 @@ Run from the repository root::
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from benchmarks import devices, profile_table
+from benchmarks import devices, profile_table, traces
 from benchmarks import options as shared
 from benchmarks.cases import CASES
 from benchmarks.harness import one_hot, settle, substitutions, timed
@@ -34,15 +35,40 @@ from benchmarks.report import PERFORMANCE, write_json
 NAME = "profile"
 #: Rows and columns of the matrices whose product is the machine's own rate.
 SQUARE = 1024
-#: Changed steps of a plan from which on those without products are timed together: each cut is compiled.
-LONG = 60
+#: Operations that a record lists by name.
+LISTED = 40
 
 
 # ---------------------------------------------------------------------- in the child: one model, one backend
 
 
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A call of a function that the engine compiled.
+
+    Attributes:
+        key: What the function was made for; of a chunk, its plan and shape come first.
+        run, args: The function, and what it was given.
+        seconds: Until its results were there.
+    """
+
+    key: tuple[Any, ...]
+    run: Callable[..., Any]
+    args: tuple[Any, ...]
+    seconds: float
+
+    @property
+    def variants(self) -> int:
+        """Mutants in a chunk."""
+        return self.key[1].groups * self.key[1].members
+
+    def again(self) -> Any:
+        """Run it once more."""
+        return devices.wait(self.run(*self.args))
+
+
 def measure(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Time one model by steps.
+    """Say where the time of one model goes.
 
     Args:
         request: ``model``, ``length`` (None for the model's own), ``repeats``, ``seed``, ``device`` and ``tf32``.
@@ -52,8 +78,6 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
         ``chunks`` times ``chunk_s``, and on the host the rest.
     """
     begun = now()
-    from keras import ops
-
     import fastism
     from fastism import testing
 
@@ -65,23 +89,11 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
     x = one_hot(1, length, request["seed"])
     ism = fastism.FastISM(testing.randomize(case.build(length)), test_correctness=False)
     settle(ism, x, start, end)
-    engine = ism._engine
-    with _calls(engine, "_reference_function") as references, _calls(engine, "_chunk_function") as chunks:
-        ism.saturate(x, start, end)
-    (plan, shape, *_), run, args = chunks[len(chunks) // 2]
-    matrix = _square()
-    parts = cuts(engine, plan, shape, args)
-    total, rate, reference, chunk, *times = least(
-        [
-            lambda: ism.saturate(x, start, end),
-            lambda: devices.wait(ops.matmul(matrix, matrix)),
-            lambda: devices.wait([reference(*given) for _, reference, given in references]),
-            lambda: devices.wait(run(*args)),
-            *(part for _, part in parts),
-        ],
-        repeats,
-    )
-    steps = by_step(plan, shape.groups * shape.members, [together for together, _ in parts], times)
+    total, references, chunks, rate = quickest(ism._engine, lambda: ism.saturate(x, start, end), repeats)
+    reference, chunk = (sum(call.seconds for call in found) for found in (references, chunks))
+    # waiting for each call keeps the host from working meanwhile, as it may; so the calls may add up to more than all
+    fits = min(1.0, total / (reference + chunk))
+    seconds = {name: fits * value for name, value in operations(chunks, repeats).items()}
     return {
         "date": begun,
         "load": load(),
@@ -91,30 +103,59 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
         "length": length,
         "positions": end - start,
         "variants": len(substitutions(x, start, end)),
-        "mode": engine.mode,
+        "mode": ism._engine.mode,
         "chunks": len(chunks),
-        "variants_in_chunk": shape.groups * shape.members,
+        "variants_in_chunk": max(call.variants for call in chunks),
         "total_s": total,
-        "reference_s": reference,
-        "chunk_s": chunk,
+        "reference_s": fits * reference,
+        "chunk_s": fits * chunk / len(chunks),
         "matrix_gflops": 2 * SQUARE**3 / 1e9 / rate,
-        "groups": grouped(total, reference, len(chunks), chunk, steps),
-        "steps": steps,
+        "groups": grouped(total, fits * reference, fits * chunk, seconds, gflop(chunks)),
+        "operations": listed({name: value / len(chunks) for name, value in seconds.items()}),
     }
 
 
+def quickest(engine: Any, saturate: Callable[[], Any], repeats: int) -> tuple[float, list[Call], list[Call], float]:
+    """Of some turns, each a `saturate` and one whose calls are watched, the one that takes least.
+
+    Both are of one turn, so that what else the computer does at times hits both or none.
+
+    Returns:
+        Seconds of the `saturate`; the watched calls, of the reference pass and of chunks; least seconds of a product of
+        matrices.
+    """
+    from keras import ops
+
+    matrix = _square()
+    least = rate = math.inf
+    found: tuple[float, list[Call], list[Call]] = math.inf, [], []
+    for turn in range(1 + repeats):
+        whole = timed(saturate)[1]
+        with calls(engine, "_reference_function") as references, calls(engine, "_chunk_function") as chunks:
+            saturate()
+        product = timed(lambda: devices.wait(ops.matmul(matrix, matrix)))[1]
+        if turn == 0:  # what was not compiled yet is so now
+            continue
+        rate = min(rate, product)
+        both = whole + sum(call.seconds for call in (*references, *chunks))
+        if both < least:
+            least, found = both, (whole, references, chunks)
+    return *found, rate
+
+
 @contextmanager
-def _calls(engine: Any, maker: str) -> Any:
+def calls(engine: Any, maker: str) -> Iterator[list[Call]]:
     """While it lasts, note every call of the functions that a method of the engine makes."""
-    noted: list[tuple[tuple[Any, ...], Callable[..., Any], tuple[Any, ...]]] = []
+    noted: list[Call] = []
     make = getattr(engine, maker)
 
     def watched(*key: Any) -> Callable[..., Any]:
         run = make(*key)
 
         def call(*args: Any) -> Any:
-            noted.append((key, run, args))
-            return run(*args)
+            result, seconds = timed(lambda: devices.wait(run(*args)))
+            noted.append(Call(key, run, args, seconds))
+            return result
 
         return call
 
@@ -125,124 +166,71 @@ def _calls(engine: Any, maker: str) -> Any:
         delattr(engine, maker)
 
 
-def least(calls: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
-    """The least seconds that each takes, once compiled. They run in turns, so that a busy moment hits all alike."""
-    for call in calls:
-        call()
-    rounds = [[timed(call)[1] for call in calls] for _ in range(repeats)]
-    return [min(times) for times in zip(*rounds, strict=True)]
+def stretches(chunks: Sequence[Call]) -> list[list[Call]]:
+    """The chunks of each stretch of the sequence that is planned apart."""
+    found: dict[Any, list[Call]] = defaultdict(list)
+    for call in chunks:
+        found[call.key[1].stretch].append(call)
+    return list(found.values())
 
 
-def runs(plan: Any, long: int = LONG) -> list[list[int]]:
-    """The changed steps of a plan, by their numbers; where they are more than ``long``, passes in a row together."""
-    from fastism.plan import REFERENCE
-
-    changed = [k for k, planned in enumerate(plan.steps) if planned.state != REFERENCE]
-    found: list[list[int]] = []
-    for k in changed:
-        multiplies = products(plan, plan.steps[k]) > 0
-        if found and len(changed) > long and not multiplies and not products(plan, plan.steps[found[-1][-1]]):
-            found[-1].append(k)
-        else:
-            found.append([k])
+def operations(chunks: Sequence[Call], repeats: int) -> dict[str, float]:
+    """Seconds that each operation takes in all chunks, by the shares that it has in the middle one of each stretch."""
+    found: dict[str, float] = defaultdict(float)
+    for together in stretches(chunks):
+        seconds = sum(call.seconds for call in together)
+        for name, share in traces.shares(together[len(together) // 2].again, repeats).items():
+            found[name] += share * seconds
     return found
 
 
-def cuts(engine: Any, plan: Any, shape: Any, args: Sequence[Any]) -> list[tuple[list[Any], Callable[[], Any]]]:
-    """The changed steps of a chunk, and a call of the chunk up to them, in execution order."""
-    from fastism import backend
-
-    cache, sequence, slots, delta = args
-    starts, found = _columns(plan.slot_table, slots), []
-    for numbers in runs(plan):
-        part = replace(plan, steps=plan.steps[: numbers[-1] + 1])
-        run = backend.compile_function(_cut(part, plan, shape), plan.graph.variables, engine.mode)
-        given = (cache, sequence, part.slot_table[:, starts], delta)
-        steps = [plan.steps[k] for k in numbers]
-        found.append((steps, lambda run=run, given=given: devices.wait(run(*given))))
-    return found
-
-
-def by_step(plan: Any, variants: int, steps: Sequence[Sequence[Any]], times: Sequence[float]) -> list[dict[str, Any]]:
-    """What each step adds to the time up to the one before."""
-    found, before = [], 0.0
-    for together, seconds in zip(steps, times, strict=True):
-        wired, span = together[-1].wired, plan.spans.get(together[-1].wired.outputs[0])
-        kinds = [p.wired.call.kind if p.wired.step is None else type(p.wired.step).__name__ for p in together]
-        calls = dict.fromkeys(p.wired.call.name for p in together)
-        found.append(
-            {
-                "call": " ... ".join(dict.fromkeys((next(iter(calls)), wired.call.name))),
-                "step": ", ".join(dict.fromkeys(kinds)),
-                "state": together[-1].state,
-                "window": None if span is None else span.width,
-                "shape": list(plan.program.shapes[wired.outputs[0]]),
-                "up_to_s": seconds,
-                "adds_s": seconds - before,
-                "gflop": 2 * sum(products(plan, p) for p in together) * variants / 1e9,
-            }
-        )
-        before = seconds
-    return found
-
-
-def _columns(table: Any, slots: Any) -> Any:
-    """(G,) edit starts whose window starts are these."""
-    import numpy as np
-
-    where = {column.tobytes(): i for i, column in enumerate(np.ascontiguousarray(table.T))}
-    return np.array([where[column.tobytes()] for column in np.ascontiguousarray(slots.T)])
-
-
-def _cut(part: Any, plan: Any, shape: Any) -> Callable[..., Any]:
-    """A chunk function that ends after the steps of ``part``, and gives all that later steps of ``plan`` read."""
-    from fastism.functions import trace
-    from fastism.runtime import Window
-
-    live = {t for p in plan.steps[len(part.steps) :] for t in p.wired.inputs} | set(plan.program.outputs)
-    live |= set(part.steps[-1].wired.outputs)
-
-    def chunk(cache: Any, sequence: Any, slots: Any, delta: Any) -> list[Any]:
-        answers = []
-        for tensor, state in trace(part, cache, sequence, slots, delta, shape.groups, shape.members).items():
-            if tensor in live:
-                forms = (state._delta, state._value) if isinstance(state, Window) else (state,)
-                answers += [form for form in forms if form is not None]
-        return answers
-
-    return chunk
-
-
-def products(plan: Any, planned: Any) -> float:
-    """Multiply-accumulates of a step, for one mutant."""
+def gflop(chunks: Sequence[Call]) -> float:
+    """The work of all chunks in products, by their plans: two operations for each multiply-accumulate."""
     from fastism.explain import explain
 
-    return explain(replace(plan, steps=(planned,))).plan
+    return sum(
+        2 * explain(together[0].key[0]).plan * sum(call.variants for call in together) / 1e9
+        for together in stretches(chunks)
+    )
+
+
+def listed(seconds: Mapping[str, float], most: int = LISTED) -> list[dict[str, Any]]:
+    """The operations that take most, the longest first, and what the others take together."""
+    order = sorted(seconds, key=lambda name: -seconds[name])
+    found = [{"name": name, "seconds": seconds[name], "kind": traces.kind(name)} for name in order[:most]]
+    if order[most:]:
+        rest = sum(seconds[name] for name in order[most:])
+        found.append({"name": f"{len(order) - most} others", "seconds": rest, "kind": "various"})
+    return found
+
+
+def grouped(
+    total: float, reference: float, chunk: float, operations: Mapping[str, float], work: float
+) -> dict[str, float | None]:
+    """Seconds of a `saturate` by what takes them; all add up to ``total``.
+
+    Args:
+        total, reference, chunk: Seconds in all, in the reference pass, and in all chunks.
+        operations: Seconds of each operation in all chunks.
+        work: In products, in billions of operations.
+    """
+    kernels = {"products": 0.0, "moves": 0.0, "passes": 0.0}
+    for name, seconds in operations.items():
+        if (kind := traces.kind(name)) in kernels:
+            kernels[kind] += seconds
+    return {
+        **kernels,
+        "calls": max(0.0, chunk - sum(kernels.values())),
+        "host": max(0.0, total - chunk - reference),
+        "reference": reference,
+        "products_gflops": work / kernels["products"] if kernels["products"] > 0 else None,
+    }
 
 
 def _square() -> Any:
     from keras import ops
 
     return ops.convert_to_tensor(one_hot(1, SQUARE * SQUARE // 4, 0).reshape(SQUARE, SQUARE))
-
-
-def grouped(
-    total: float, reference: float, chunks: int, chunk: float, steps: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Seconds of a `saturate` by what takes them; all add up to ``total``.
-
-    The steps' times are scaled to the chunk's own, of which the last cut may differ by a little.
-    """
-    multiply = sum(s["adds_s"] for s in steps if s["gflop"])
-    every = steps[-1]["up_to_s"] if steps else 0.0
-    share = multiply / every if every else 0.0
-    operations = chunks * sum(s["gflop"] for s in steps)
-    seconds = {"products": chunks * chunk * share, "passes": chunks * chunk * (1 - share), "reference": reference}
-    return {
-        **seconds,
-        "host": total - chunks * chunk - reference,
-        "products_gflops": operations / seconds["products"] if seconds["products"] > 0 else None,
-    }
 
 
 # ---------------------------------------------------------------------- in the parent

@@ -8,22 +8,20 @@ from typing import Any
 from benchmarks.cases import CASES
 from benchmarks.report import days, escaped, joined, markdown, number
 
-GROUPS = {
-    "products": "products and convolutions",
-    "passes": "gathers, placing, masks, element-wise",
-    "host": "host",
-    "reference": "reference",
-}
+#: What takes the time of a `saturate`, of which the first four are in chunks.
+GROUPS = ("products", "moves", "passes", "calls", "host", "reference")
+#: Operations in a table.
+SHOWN = 15
 
 
 def tables(report: Mapping[str, Any]) -> str:
-    """The summary, and each model by steps."""
-    return "\n\n".join([summary(report), *(_steps(r) for r in report["results"] if r["error"] is None)])
+    """The summary, and for each model the operations that take most."""
+    return "\n\n".join([summary(report), *(_operations(r) for r in report["results"] if r["error"] is None)])
 
 
 def summary(report: Mapping[str, Any]) -> str:
     """A row for each model and backend: what takes which share of a `saturate`."""
-    head = ["model", "backend", "s", *GROUPS.values(), "GFLOP/s in products", "GFLOP/s of a matrix product"]
+    head = ["model", "backend", "s", *GROUPS, "GFLOP/s in products", "GFLOP/s of a matrix product"]
     rows = [_row(r) for r in report["results"]]
     good = [r for r in report["results"] if r["error"] is None]
     return "\n".join([_caption(good), "", markdown(head, rows, head[2:])])
@@ -50,18 +48,15 @@ def _caption(good: list[Mapping[str, Any]]) -> str:
     return joined([f"All substitutions of one sequence, float32{place and f'; {place}'}", ", ".join(which), dates])
 
 
-def _steps(r: Mapping[str, Any]) -> str:
-    head = ("call", "step", "state", "window", "of", "ms", "share", "GFLOP/s")
-    rows = []
-    for s in r["steps"]:
-        seconds = s["adds_s"]
-        shape = " x ".join(map(str, s["shape"]))
-        rate = number(s["gflop"] / seconds) if s["gflop"] and seconds > 0 else ""
-        window = "" if s["window"] is None else f"{s['window']}"
-        share = f"{100 * seconds / r['chunk_s']:.0f} %"
-        rows.append((s["call"], s["step"], s["state"], window, shape, f"{1e3 * seconds:.2f}", share, rate))
+def _operations(r: Mapping[str, Any]) -> str:
+    head = ("operation", "kind", "ms", "share")
+    rows = [
+        (op["name"], op["kind"], f"{1e3 * op['seconds']:.2f}", f"{100 * op['seconds'] / r['chunk_s']:.0f} %")
+        for op in r["operations"][:SHOWN]
+    ]
     title = (
-        f"{CASES[r['model']].title}, {r['backend']} ({r['mode']}): {r['chunks']} chunks of {r['variants_in_chunk']} "
-        f"mutants, {1e3 * r['chunk_s']:.2f} ms each; reference {1e3 * r['reference_s']:.2f} ms"
+        f"{CASES[r['model']].title}, {r['backend']} ({r['mode']}): {r['chunks']} chunks of up to "
+        f"{r['variants_in_chunk']} mutants, {1e3 * r['chunk_s']:.2f} ms each; "
+        f"reference {1e3 * r['reference_s']:.2f} ms"
     )
-    return f"{title}\n\n{markdown(head, rows, head[3:])}"
+    return f"{title}\n\n{markdown(head, rows, head[2:])}"
