@@ -60,7 +60,7 @@ def compile_function(fn: Callable[..., Any], variables: Sequence[Any], mode: str
             with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
                 return fn(*args)
 
-        compiled = jax.jit(stateless)
+        compiled = jax.jit(stateless, compiler_options=_jax_options())
         return lambda *args: compiled([v.value for v in variables], *args)
     if backend == "tensorflow":
         import tensorflow as tf
@@ -71,6 +71,24 @@ def compile_function(fn: Callable[..., Any], variables: Sequence[Any], mode: str
         f"Keras backend {backend!r} is not supported; set KERAS_BACKEND to 'tensorflow', 'jax' or 'torch' "
         "before importing keras."
     )
+
+
+@functools.cache
+def _jax_options() -> dict[str, bool] | None:
+    """How XLA should compile chunks for JAX: on a CPU, where it has the choice, with its older way of fusing.
+
+    The newer way, which TensorFlow's XLA does not take, is a fifth to a third slower on networks that pool.
+    """
+    import jax
+
+    options = {"xla_cpu_use_fusion_emitters": False}
+    if on_gpu():
+        return None
+    try:
+        jax.jit(lambda x: x + 1, compiler_options=options)(np.zeros(1, "float32"))
+    except Exception:  # an XLA that does not know it: each version says so in its own way
+        return None
+    return options
 
 
 def any_batch(
@@ -279,6 +297,36 @@ def _onednn(x: Any, matrix: Any) -> Any:
     taps = matrix.t()[:, :, None, None]
     y = torch.nn.functional.conv2d(x[None, None].permute(0, 3, 1, 2), taps)
     return y.permute(0, 2, 3, 1).reshape(x.shape[0], -1)
+
+
+def take_rows(x: Any, numbers: Any) -> Any:
+    """Rows of (R, C) by their numbers, none of which is out of range.
+
+    Keras's function, and JAX's, ask of every number whether it is negative, or too large, for which XLA no longer
+    vectorises what reads the rows: many times slower.
+    """
+    if name() == "jax":
+        from jax import lax
+
+        rank = numbers.ndim
+        picked = lax.GatherDimensionNumbers(offset_dims=(rank,), collapsed_slice_dims=(0,), start_index_map=(0,))
+        return lax.gather(x, numbers[..., None], picked, slice_sizes=(1, x.shape[1]), mode="promise_in_bounds")
+    if name() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.gather(x, numbers)
+    return keras.ops.take(x, numbers, axis=0)
+
+
+def slice_rows(x: Any, first: Any, count: int) -> Any:
+    """``count`` rows of a matrix from row ``first`` on, an int32 scalar.
+
+    On TensorFlow by their numbers: of a slice XLA makes a part of the product that reads it, which is then 20 times
+    slower.
+    """
+    if name() == "tensorflow":
+        return take_rows(x, first + keras.ops.arange(count, dtype="int32"))
+    return keras.ops.slice(x, (first, 0), (count, x.shape[1]))
 
 
 def to_numpy(tensor: Any) -> np.ndarray:

@@ -7,6 +7,7 @@ Shapes: G groups of M variants each share a window start; a window tensor is (G,
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import operator
 from collections.abc import Sequence
@@ -24,6 +25,9 @@ Ints = Any
 
 #: Relative costs of a multiply-accumulate in a large product, and of a value written to memory and read again.
 PRODUCT, TRAFFIC = 0.008, 0.5
+
+#: Terms of one sum of windows from which XLA takes too long to compile them apart for each stretch of the frame.
+MANY_TERMS = 512
 
 
 def cast(x: Tensor, dtype: str) -> Tensor:
@@ -66,7 +70,7 @@ def gather(reference: Tensor, sequence: Tensor, start: Ints, width: int, unit: i
     where = ops.clip(positions(start // unit if unit > 1 else start, wide), 0, rows - 1)  # (G, W)
     if n > 1:
         where = where + ops.expand_dims(sequence * rows, 1)
-    taken = ops.take(ops.reshape(reference, (n * rows, size)), where, axis=0)
+    taken = backend.take_rows(ops.reshape(reference, (n * rows, size)), where)
     return ops.reshape(taken, (-1, 1, width, *rest))
 
 
@@ -122,7 +126,7 @@ def pick(delta: Tensor, source: Tensor) -> Tensor:
     inside = ops.logical_and(source >= 0, source < rows)
     base = ops.reshape(ops.arange(groups * members, dtype="int32") * rows, (groups, members, 1))
     where = base + ops.expand_dims(ops.clip(source, 0, rows - 1), 1)  # (G, M, F)
-    taken = ops.take(ops.reshape(delta, (groups * members * rows, size)), where, axis=0)
+    taken = backend.take_rows(ops.reshape(delta, (groups * members * rows, size)), where)
     taken = ops.where(ops.reshape(inside, (groups, 1, wide, 1)), taken, ops.zeros((), dtype=delta.dtype))
     return ops.reshape(taken, (groups, members, wide, *rest))
 
@@ -188,7 +192,7 @@ def rows(matrix: Tensor, first: Ints | int, count: int) -> Tensor:
         return matrix
     if isinstance(first, int):
         return matrix[first : first + count]
-    return ops.take(matrix, first + ops.arange(count, dtype="int32"), axis=0)
+    return backend.slice_rows(matrix, first, count)
 
 
 def flat(window: Tensor) -> Tensor:
@@ -245,8 +249,6 @@ def spread(delta: Tensor, taps: Tensor, dilation: int, offset: Ints | int, width
     y = _products(delta, taps, groups)  # (G, M, W, K, Cout)
     if w == 1 and dilation == 1:
         return place(ops.reshape(y, (g, m, k, channels)), offset, width)
-    if backend.name() != "jax" and not isinstance(offset, int) and width <= cin // 4:
-        return _placed_by_matrix(y, dilation, offset, width)
     if dilation == 1 and w < k:  # all taps of an input lie side by side: fewer and longer pieces
         parts = [(y[:, :, i], i) for i in range(w)]
     else:
@@ -269,7 +271,20 @@ def overlay(parts: Sequence[tuple[Tensor, int]], width: int, *, over: bool = Fal
     """
     if backend.in_place():
         return inplace.overlay(parts, width, over=over)
-    return functools.reduce(operator.add, [place(piece, at, width) for piece, at in parts])
+    cut = [(piece, at, max(at, 0), min(at + piece.shape[2], width)) for piece, at in parts]
+    edges = sorted({0, width} | {edge for _, _, begin, end in cut if begin < end for edge in (begin, end)})
+    if len(parts) * len(edges) > MANY_TERMS:
+        return functools.reduce(operator.add, [place(piece, at, width) for piece, at in parts])
+    sums = []  # stretch by stretch: no zeros are added
+    for low, high in itertools.pairwise(edges):
+        here = [piece[:, :, low - at : high - at] for piece, at, begin, end in cut if begin <= low and high <= end]
+        sums.append(functools.reduce(operator.add, here) if here else None)
+    if len(sums) == 1 and sums[0] is not None:
+        return sums[0]
+    first = parts[0][0]
+    blank = [(*first.shape[:2], high - low, *first.shape[3:]) for low, high in itertools.pairwise(edges)]
+    filled = [ops.zeros(b, dtype=first.dtype) if s is None else s for s, b in zip(sums, blank, strict=True)]
+    return ops.concatenate(filled, axis=2)
 
 
 def blocking(width: int, out: int, cin: int, cout: int, kernel: int, dilation: int) -> tuple[int, bool]:
@@ -412,13 +427,3 @@ def _banded(delta: Tensor, taps: Tensor) -> Tensor:
     row = ops.reshape(taps, (cin, k * cout))
     band = ops.concatenate([ops.pad(row, ((0, 0), (i * cout, (w - 1 - i) * cout))) for i in range(w)], axis=0)
     return ops.reshape(matmul(ops.reshape(delta, (g, m, w * cin)), band), (g, m, w + k - 1, cout))
-
-
-def _placed_by_matrix(y: Tensor, dilation: int, offset: Ints, width: int) -> Tensor:
-    """Sum over taps and placement in one batched product with a 0/1 matrix (G, F, W * K)."""
-    g, m, w, k, cout = y.shape
-    steps = ops.expand_dims(ops.arange(w, dtype="int32"), 1) + ops.arange(k, dtype="int32") * dilation
-    lands = ops.expand_dims(offset, 1) + ops.reshape(steps, (1, w * k))  # (G, W * K)
-    hit = ops.equal(ops.reshape(ops.arange(width, dtype="int32"), (1, width, 1)), ops.expand_dims(lands, 1))
-    hit = ops.expand_dims(ops.cast(hit, y.dtype), 1)  # (G, 1, F, W * K)
-    return ops.matmul(hit, ops.reshape(y, (g, m, w * k, cout)))

@@ -385,6 +385,21 @@ def one_branch_cropped_away():
 
 
 @design()
+def one_tensor_read_many_times():
+    """The step that comes last must not write over what others made of the same memory."""
+    x = L.Input((37, 4))
+    y = L.Conv1D(6, 5, padding="same")(x)
+    same = L.ZeroPadding1D(0)(y)
+    twice = L.Add()([y, y])
+    scaled = L.BatchNormalization()(y)
+    pooled = L.MaxPooling1D(3, 1, padding="same")(y)
+    bent = L.ReLU()(y)
+    parts = [same, twice, scaled, pooled, bent, L.Add()([same, bent]), L.Subtract()([bent, scaled])]
+    y = L.Conv1D(5, 3, activation="relu")(L.Concatenate()(parts))
+    return keras.Model(x, [L.GlobalAveragePooling1D()(y), L.Cropping1D(0)(y), L.Dense(2)(L.Flatten()(y))])
+
+
+@design()
 def sequential():
     return keras.Sequential(
         [L.Input((33, 4)), L.Conv1D(5, 4, activation="relu"), L.MaxPooling1D(2), L.Flatten(), L.Dense(3)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -9,8 +11,10 @@ from designs import DESIGNS
 from keras import tree
 from oracle import overwritten, predict, saturated, share_of_effect
 
-from fastism import FastISM
+from fastism import FastISM, engine
+from fastism.stretches import Division
 from fastism.testing import randomize
+from fastism.tuning import Tuner
 
 FLOAT64 = keras.config.floatx() == "float64"
 JIT = keras.backend.backend() == "jax"  # op by op, JAX would compile every single op
@@ -61,6 +65,46 @@ def test_which_calls_stay_local(name):
     gaps = {g.wired.call.name.partition("/")[0] for g in ism._engine.plan(1).gaps}
     uneven = {"pool"} if (keras.backend.backend(), name) == ("torch", "average_pool_same") else set()
     assert gaps == DESIGNS[name].dense | uneven  # where torch's own result is not an average of what exists
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "three_pools",
+        "residual_dilated",
+        "residual_valid_cropped",
+        "deep_crop",
+        "strided_and_cropped",
+        "branches_of_different_speed",
+        "one_branch_cropped_away",
+        "conv_stride3_same_even",
+        "average_pool_overlap_same",
+        "prelu_by_position",
+        "global_max",
+        "reshapes",
+        "moved",
+        "slices",
+        "bidirectional_sequences",
+        "one_tensor_read_many_times",
+        "window_grows_over_everything",
+    ],
+)
+def test_saturation_in_stretches(name, monkeypatch):
+    """Plans for stretches of a sequence give what one plan gives, each for its own edits."""
+
+    def divide(plan, gain):
+        first, end = plan.stretch
+        bounds = [first, first + 2, first + (end - first) // 3, end - 5, end]
+        return Division(tuple(itertools.pairwise(bounds)), 0.5)
+
+    monkeypatch.setattr(engine, "divide", divide)
+    monkeypatch.setattr(Tuner, "earns", lambda *_: True)
+    model, inputs = make(name, n=2)
+    compiled = keras.backend.backend() != "torch"
+    ism = FastISM(model, DESIGNS[name].index, test_correctness=False, jit=compiled, batch_size=30)
+    result = ism.saturate(inputs if len(inputs) > 1 else inputs[0])
+    check(flat(result.mutant), saturated(model, inputs, DESIGNS[name].index), predict(model, inputs))
+    assert len({shape.stretch for shape in ism._engine._chunks}) == 4
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 6, 7])
