@@ -23,8 +23,15 @@ from fastism.window import constant
 Tensor = Any
 Ints = Any
 
-#: Relative costs of a multiply-accumulate in a large product, and of a value written to memory and read again.
-PRODUCT, TRAFFIC = 0.008, 0.5
+#: Ways to convolve a window: by its inputs, by its outputs, or by the backend's own convolution.
+SPREAD, COLLECT, LIBRARY = "spread", "collect", "library"
+
+#: Relative costs of a multiply-accumulate in a large product and in the backend's convolution, and of a value written
+#: to memory and read again.
+PRODUCT, LIBRARY_PRODUCT, TRAFFIC = 0.008, 0.01, 0.5
+
+#: Channels of an output below which the backend's convolution is slow.
+FEW_CHANNELS = 16
 
 #: Terms of one sum of windows from which XLA takes too long to compile them apart for each stretch of the frame.
 MANY_TERMS = 512
@@ -72,6 +79,22 @@ def gather(reference: Tensor, sequence: Tensor, start: Ints, width: int, unit: i
         where = where + ops.expand_dims(sequence * rows, 1)
     taken = backend.take_rows(ops.reshape(reference, (n * rows, size)), where)
     return ops.reshape(taken, (-1, 1, width, *rest))
+
+
+def kept(x: Tensor, where: Ints) -> Tensor:
+    """``x``, computed once and stored, on a CPU.
+
+    XLA puts what comes before a gather or a broadcast into it, and computes it anew for every value that is read. It
+    gives up its own barrier before it fuses, but it cannot see through a loop, here one that never runs.
+
+    Args:
+        x: Any tensor of numbers.
+        where: Window starts, or distances between them: none is as low as the loop would have it.
+    """
+    if backend.in_place() or backend.on_gpu():
+        return x
+    turns = ops.cast(ops.reshape(where, (-1,))[0] == np.iinfo("int32").min, "int32")
+    return ops.while_loop(lambda turn, _: turn < turns, lambda turn, y: (turn + 1, y + y), (0, x))[1]
 
 
 def place(delta: Tensor, offset: Ints | int, width: int, unit: int = 1) -> Tensor:
@@ -123,6 +146,7 @@ def pick(delta: Tensor, source: Tensor) -> Tensor:
         return inplace.pick(delta, source)
     groups, members, rows, *rest = delta.shape
     wide, size = source.shape[1], math.prod(rest)
+    delta = kept(delta, source)
     inside = ops.logical_and(source >= 0, source < rows)
     base = ops.reshape(ops.arange(groups * members, dtype="int32") * rows, (groups, members, 1))
     where = base + ops.expand_dims(ops.clip(source, 0, rows - 1), 1)  # (G, M, F)
@@ -287,12 +311,13 @@ def overlay(parts: Sequence[tuple[Tensor, int]], width: int, *, over: bool = Fal
     return ops.concatenate(filled, axis=2)
 
 
-def blocking(width: int, out: int, cin: int, cout: int, kernel: int, dilation: int) -> tuple[int, bool]:
-    """How many neighbours to take at once, and whether to go by outputs, :func:`collect_in_blocks`.
+def way_to_convolve(width: int, out: int, cin: int, cout: int, kernel: int, dilation: int) -> tuple[str, int]:
+    """The cheapest way to convolve a window, and how many neighbours it takes at once.
 
-    By inputs it is :func:`spread_in_blocks`, or :func:`spread` where one at a time is the better way. Counted for each
-    channel of the output: products, of which the processor does many at once, and values written between the products
-    and their sum, or read once more for each block of outputs, which cost memory traffic.
+    The ways are :data:`SPREAD`, which with one neighbour is :func:`spread` and with more :func:`spread_in_blocks`,
+    :data:`COLLECT`, :func:`collect_in_blocks`, and :data:`LIBRARY`, :func:`convolve`. Counted for each channel of the
+    output: products, of which the processor does many at once, and values written between the products and their sum,
+    or read once more for each block of outputs, which cost memory traffic.
 
     Args:
         width, out: Positions of the window and of the output's window.
@@ -300,19 +325,23 @@ def blocking(width: int, out: int, cin: int, cout: int, kernel: int, dilation: i
         kernel, dilation: Of the convolution.
     """
 
-    def cost(way: tuple[int, bool]) -> float:
-        block, by_outputs = way
-        if way == (1, False):
+    def cost(way: tuple[str, int]) -> float:
+        name, block = way
+        if way == (SPREAD, 1):
             return width * kernel * (PRODUCT * cin + TRAFFIC)
+        if name == LIBRARY:
+            return out * (kernel * cin * LIBRARY_PRODUCT + 4 * TRAFFIC)
         rows = -(-(block + kernel - 1) // block)
-        filled = -(-(out if by_outputs else width) // (block * dilation)) * block * dilation
+        filled = -(-(out if name == COLLECT else width) // (block * dilation)) * block * dilation
         turned = 2 * TRAFFIC if dilation > 1 else 0.0
-        moved = 1 + rows * cin / cout if by_outputs else rows
+        moved = 1 + rows * cin / cout if name == COLLECT else rows
         return filled * (rows * block * PRODUCT * cin + moved * TRAFFIC + turned)
 
-    ways = [(block, False) for block in (1, 2, 4, 8, 16)]
+    ways = [(SPREAD, block) for block in (1, 2, 4, 8, 16)]
     if kernel > 1 and out < width:
-        ways += [(block, True) for block in (1, 2, 4, 8, 16)]
+        ways += [(COLLECT, block) for block in (1, 2, 4, 8, 16)]
+    if kernel > 1 and cout >= FEW_CHANNELS:
+        ways.append((LIBRARY, 1))
     return min(ways, key=cost)
 
 
@@ -406,6 +435,24 @@ def collect_in_blocks(
     y = backend.matmul(ops.reshape(read, (g * m * blocks * dilation, rows * block * cin)), matrix)
     y = ops.transpose(ops.reshape(y, (g * m, blocks, dilation, block, cout)), (0, 1, 3, 2, 4))
     return ops.reshape(y, (g, m, blocks * step, cout))[:, :, :width]
+
+
+def convolve(delta: Tensor, kernel: Tensor, dilation: int, offset: Ints | int, width: int) -> Tensor:
+    """What :func:`spread` gives, by the backend's own convolution: wide windows of few channels, long kernels.
+
+    Args:
+        delta: (G, M, W, Cin).
+        kernel: (K, Cin, Cout), as the layer has it; the last tap meets the first output that an input reaches.
+        dilation, offset, width: As for :func:`spread`.
+
+    Returns:
+        (G, M, ``width``, Cout).
+    """
+    groups, members = delta.shape[:2]
+    reach = (kernel.shape[0] - 1) * dilation
+    x = flat(place(ops.cast(delta, kernel.dtype), offset + reach, width + reach))
+    y = ops.conv(x, kernel, padding="valid", dilation_rate=dilation, data_format="channels_last")
+    return unflat(y, groups, members)
 
 
 def _products(delta: Tensor, taps: Tensor, groups: int) -> Tensor:

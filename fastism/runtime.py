@@ -82,7 +82,8 @@ class Window:
         """(G, M, W, ...) mutant - reference."""
         if self._delta is None:
             value, over = self._value, self.spare
-            self._delta = subtract(value, kernels.like(self.reference, value), over=over)
+            reference = self._runtime.kept(kernels.like(self.reference, value))
+            self._delta = subtract(value, reference, over=over)
             self._value = None if over else value
         return self._delta
 
@@ -211,6 +212,10 @@ class Runtime:
         unit = math.gcd(span.grain, array.shape[1])
         sequence = self.sequence if self._known is None else self._known[0]
         return kernels.gather(array, sequence, self.where(span), span.width, unit)
+
+    def kept(self, reference: Tensor) -> Tensor:
+        """A reference in windows that is computed once for each group, and not once for each variant."""
+        return kernels.kept(reference, self._slots) if self._known is None and self.members > 1 else reference
 
     def per_group(self, tensor: int) -> Tensor:
         """(G, 1, ...) the whole reference of a tensor, for each group's sequence."""

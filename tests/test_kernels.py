@@ -213,9 +213,26 @@ def test_outputs_by_what_they_read_are_the_same(w, k, dilation, block, offset):
         np.testing.assert_allclose(numpy(got), numpy(want), rtol=1e-4, atol=1e-4)
 
 
-def test_blocks_are_for_wide_windows_and_long_kernels():
-    assert kernels.blocking(2000, 3000, 32, 32, 41, 25) == (8, False), "SpliceAI, windows that grow"
-    assert kernels.blocking(1101, 101, 32, 32, 41, 25)[1], "SpliceAI, of which the ends are cropped"
-    assert not kernels.blocking(1041, 1000, 128, 1, 75, 1)[1], "ChromBPNet's profile, of one channel"
-    assert kernels.blocking(7, 17, 300, 200, 11, 1) == (1, False), "Basset's second convolution"
-    assert kernels.blocking(535, 1047, 64, 64, 3, 256) == (1, False), "BPNet"
+@pytest.mark.parametrize(("w", "k", "dilation"), [(1, 3, 1), (7, 5, 1), (23, 11, 3), (40, 2, 5)])
+@pytest.mark.parametrize("offset", [1, -7, -30, [-2, 0, 3]])
+def test_the_library_convolves_as_products_do(w, k, dilation, offset):
+    rng = np.random.default_rng(w + k)
+    delta, kernel = rng.normal(size=(3, 2, w, 4)), rng.normal(size=(k, 4, 5))
+    taps = tensor(kernel[::-1].transpose(1, 0, 2)[None].copy())
+    delta, kernel = tensor(delta), tensor(kernel)
+    offset = offset if isinstance(offset, int) else tensor(np.array(offset))
+    for width in (2, 9, w + (k - 1) * dilation):
+        want = kernels.spread(delta, taps, dilation, offset, width)
+        got = kernels.convolve(delta, kernel, dilation, offset, width)
+        np.testing.assert_allclose(numpy(got), numpy(want), rtol=1e-4, atol=1e-4)
+
+
+def test_blocks_and_the_library_are_for_wide_windows_and_long_kernels():
+    way = kernels.way_to_convolve
+    assert way(2000, 3000, 32, 32, 41, 25) == (kernels.SPREAD, 8), "SpliceAI, windows that grow"
+    assert way(4000, 4100, 32, 32, 11, 4)[0] == kernels.LIBRARY, "SpliceAI, wide windows"
+    assert way(1101, 101, 32, 32, 41, 25)[0] != kernels.SPREAD, "SpliceAI, of which the ends are cropped"
+    assert way(1101, 101, 32, 4, 41, 25)[0] == kernels.COLLECT, "the same, with few channels"
+    assert way(1041, 1000, 128, 1, 75, 1)[0] == kernels.SPREAD, "ChromBPNet's profile, of one channel"
+    assert way(7, 17, 300, 200, 11, 1) == (kernels.SPREAD, 1), "Basset's second convolution"
+    assert way(535, 1047, 64, 64, 3, 256) == (kernels.SPREAD, 1), "BPNet"

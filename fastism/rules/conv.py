@@ -58,11 +58,13 @@ class Convolve(Step):
         kernel, stride = self.kernel(), self.slide.stride
         if stride == 1:
             taps = _grouped(ops.flip(kernel, axis=0), self.groups)
-            block, by_outputs = self._blocking(given)
-            if (block, by_outputs) == (1, False):
+            way, block = self._way(given)
+            if way == kernels.LIBRARY:
+                return {"kernel": kernel}
+            if (way, block) == (kernels.SPREAD, 1):
                 return {"taps": taps}
             band = kernels.band(taps, block)
-            return {"read": kernels.collected(band, block, self.slide.kernel)} if by_outputs else {"band": band}
+            return {"band": band if way == kernels.SPREAD else kernels.collected(band, block, self.slide.kernel)}
         if self.groups > 1:
             return {"kernel": kernel}
         k, cin, cout = kernel.shape
@@ -91,19 +93,22 @@ class Convolve(Step):
     def _direct(self, at: At, window, out: Span) -> Tensor:
         offset = at.runtime.distance(window.span, out, self.slide.pad - self.slide.reach)
         delta, dilation = _as_lines(window.delta), self.slide.dilation
-        for name, function in (("band", kernels.spread_in_blocks), ("read", kernels.collect_in_blocks)):
-            if name in at.prepared:
-                block, _ = self._blocking(at.given)
-                return function(delta, at.prepared[name], block, self.slide.kernel, dilation, offset, out.width)
+        if "kernel" in at.prepared:
+            return kernels.convolve(delta, at.prepared["kernel"], dilation, offset, out.width)
+        if "band" in at.prepared:
+            way, block = self._way(at.given)
+            blocks = kernels.spread_in_blocks if way == kernels.SPREAD else kernels.collect_in_blocks
+            return blocks(delta, at.prepared["band"], block, self.slide.kernel, dilation, offset, out.width)
         return kernels.spread(delta, at.prepared["taps"], dilation, offset, out.width, self.groups)
 
-    def _blocking(self, given: Given) -> tuple[int, bool]:
-        """How many neighbours are taken at once, and whether of the outputs."""
+    def _way(self, given: Given) -> tuple[str, int]:
+        """How to convolve, and how many neighbours are taken at once."""
         if self.groups > 1 or backend.in_place():
-            return 1, False
+            return kernels.SPREAD, 1
         out = trimmed(only([self.place(given).span]), given.need)
         cin, cout = math.prod(given.shapes[0][1:]), channels(given.out_shape)
-        return kernels.blocking(only(given.spans).width, out.width, cin, cout, self.slide.kernel, self.slide.dilation)
+        width = only(given.spans).width
+        return kernels.way_to_convolve(width, out.width, cin, cout, self.slide.kernel, self.slide.dilation)
 
     def _strided(self, at: At, window, out: Span) -> Tensor:
         """Blocks of ``stride`` positions become channels; then it is a convolution of stride 1."""
