@@ -15,6 +15,8 @@ from typing import Any
 TOLERANCE = 1e-3
 #: The same where a GPU multiplies in TF32, which keeps 11 bits: both sides are rounded, each in its own way.
 TOLERANCE_TF32 = 5e-2
+#: Runs until nothing more is compiled, at most, and seconds from which one that compiled nothing is enough.
+MOST_RUNS, LONG = 16, 5
 
 
 def timed(call: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, float]:
@@ -25,14 +27,16 @@ def timed(call: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, flo
 
 
 def settle(ism: Any, *args: Any) -> None:
-    """Repeat ``ism.saturate`` until it compiles nothing more.
+    """Repeat ``ism.saturate`` until it compiles nothing more, three times running, or once where it takes long.
 
-    A handful of chunks is not compiled at first, and long work tries chunks of other sizes.
+    A handful of chunks is not compiled at first, and long work tries chunks of other sizes, and stretches.
     """
-    for k in range(8):
-        before = set(ism._engine._chunks)
-        ism.saturate(*args)
-        if k > 2 and set(ism._engine._chunks) == before:
+    engine, quiet = ism._engine, 0
+    for _ in range(MOST_RUNS):
+        before = set(engine._chunks), dict(engine._few)
+        _, seconds = timed(ism.saturate, *args)
+        quiet = quiet + 1 if (set(engine._chunks), dict(engine._few)) == before else 0
+        if quiet == (1 if seconds > LONG else 3):
             return
 
 

@@ -22,8 +22,6 @@ from fastism.tuning import Tuner
 Tensor = Any
 Stretch = tuple[int, int]
 
-#: Variants in a chunk: at most, and the fewest that are tried where any number may be chosen.
-MOST_VARIANTS, LEAST_VARIANTS = 2048, 6
 #: Sequences that are predicted whole at once, at most.
 MOST_WHOLE = 64
 #: Share of the work that a further stretch must save: where each is compiled, and where none is.
@@ -353,21 +351,13 @@ class Engine:
         if self.mode == backend.EAGER and backend.in_place():  # of any size, so all are alike and none is filled up
             count = -(-left // -(-left // min(wanted, most or wanted)))
             return Shape(sequences, count, members, width, None, batch.stretch)
-        count = self._free(max(1, min(wanted, _power_of_two_above(max(len(groups), 1)))), members, most)
+        count = max(1, min(wanted, _power_of_two_above(max(len(groups), 1))))
+        count = sizes.unlike_axes(count, members, self.program.shapes.values(), most)
         starts = groups.start
         ends = np.minimum(np.arange(len(starts)) + count, len(starts)) - 1  # a chunk may begin anywhere
         spread = int((starts[ends] - starts).max()) if len(starts) else 0
         length = self.program.shapes[self.program.mutated][0]
         return Shape(sequences, count, members, width, min(_power_of_two_above(spread + 1), length), batch.stretch)
-
-    def _free(self, groups: int, members: int, most: int | None = None) -> int:
-        """A number of groups near ``groups`` for which neither it nor the number of variants is the size of an axis.
-
-        TensorFlow's Keras takes an addend whose only long axis is as long as the channels for a bias.
-        """
-        axes = {n for shape in self.program.shapes.values() for n in shape} | {1}
-        near = (g for d in range(groups + max(axes)) for g in (groups - d, groups + d) if 0 < g <= (most or g))
-        return next((g for g in near if g not in axes - {1} and g * members not in axes), groups)
 
     def variants_in_chunk(self, width: int) -> int:
         """How many variants make a chunk: as many as asked for, or as many as were fastest so far."""
@@ -386,20 +376,9 @@ class Engine:
         """What chooses the number of groups in a chunk."""
         key = (width, members)
         if key not in self._tuners:
-            self._tuners[key] = Tuner(*(max(1, size // members) for size in self._bounds(width)))
+            bounds = sizes.chunk_bounds(self.plan(width), self.memory, one_by_one=self.mode == backend.EAGER)
+            self._tuners[key] = Tuner(*(max(1, size // members) for size in bounds))
         return self._tuners[key]
-
-    def _bounds(self, width: int) -> tuple[int, int, int]:
-        """How many variants to begin with: within the budget and, on a CPU, the processor's cache. Least and most."""
-        plan = self.plan(width)
-        most = min(sizes.most_variants(plan, self.memory), MOST_VARIANTS)
-        start = most
-        if not backend.on_gpu():
-            # op by op, small chunks lose more in calls than they gain in cache; JAX asks for all its memory at once
-            cache = sizes.CHUNK_BYTES * (2 if self.mode == backend.EAGER else 1)
-            least = max(12 if backend.name() == "jax" else 24, sizes.worth_sharing(plan))
-            start = max(cache // sizes.largest_window(plan), least)
-        return min(start, most), min(LEAST_VARIANTS, most), most
 
     @property
     def mode(self) -> str:

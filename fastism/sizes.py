@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fastism import backend
@@ -16,6 +17,8 @@ CHUNK_BYTES = 3 << 20
 CACHE_SHARE, CHUNK_SHARE = 0.35, 0.35
 #: What ``"auto"`` takes of the free memory, and at most on a CPU, where larger chunks are no faster.
 AUTO_SHARE, AUTO_MOST = 0.5, 4 << 30
+#: Variants in a chunk: at most, and the fewest that are tried where any number may be chosen.
+MOST_VARIANTS, LEAST_VARIANTS = 2048, 6
 #: Tensors of a step that lie in memory beside its inputs and outputs, as a multiple of these.
 BESIDE = 2
 
@@ -76,6 +79,40 @@ def whole_bytes(program: Program) -> int:
 def most_variants(plan: Plan, memory: int) -> int:
     """Variants whose tensors fit into a chunk's share of a budget of ``memory`` bytes."""
     return max(1, int(CHUNK_SHARE * memory) // variant_bytes(plan))
+
+
+def chunk_bounds(plan: Plan, memory: int, *, one_by_one: bool) -> tuple[int, int, int]:
+    """How many variants to begin with: within the budget and, on a CPU, the processor's cache. Least and most.
+
+    Args:
+        plan: Of any edit.
+        memory: Bytes that references and chunks may take.
+        one_by_one: Whether operations are not compiled.
+    """
+    most = min(most_variants(plan, memory), MOST_VARIANTS)
+    start = most
+    if not backend.on_gpu():
+        # op by op, small chunks lose more in calls than they gain in cache; JAX asks for all its memory at once
+        cache = CHUNK_BYTES * (2 if one_by_one else 1)
+        least = max(12 if backend.name() == "jax" else 24, worth_sharing(plan))
+        start = max(cache // largest_window(plan), least)
+    return min(start, most), min(LEAST_VARIANTS, most), most
+
+
+def unlike_axes(groups: int, members: int, shapes: Iterable[Sequence[int]], most: int | None = None) -> int:
+    """A number of groups near ``groups`` for which neither it nor the number of variants is the size of an axis.
+
+    TensorFlow's Keras takes an addend whose only long axis is as long as the channels for a bias.
+
+    Args:
+        groups: That are wanted.
+        members: Variants in a group.
+        shapes: Of the model's tensors.
+        most: No more groups than these.
+    """
+    axes = {n for shape in shapes for n in shape} | {1}
+    near = (g for d in range(groups + max(axes)) for g in (groups - d, groups + d) if 0 < g <= (most or g))
+    return next((g for g in near if g not in axes - {1} and g * members not in axes), groups)
 
 
 def variant_bytes(plan: Plan) -> int:
