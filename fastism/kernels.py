@@ -94,7 +94,7 @@ def kept(x: Tensor, where: Ints) -> Tensor:
     if backend.in_place() or backend.on_gpu():
         return x
     turns = ops.cast(ops.reshape(where, (-1,))[0] == np.iinfo("int32").min, "int32")
-    return ops.while_loop(lambda turn, _: turn < turns, lambda turn, y: (turn + 1, y + y), (0, x))[1]
+    return ops.while_loop(lambda turn, _: turn < turns, lambda turn, y: (turn + 1, ops.zeros_like(y)), (0, x))[1]
 
 
 def place(delta: Tensor, offset: Ints | int, width: int, unit: int = 1) -> Tensor:

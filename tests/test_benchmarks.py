@@ -163,6 +163,35 @@ def test_a_wrong_answer_is_noticed():
     assert broken["share"] is None
 
 
+class Compiling:
+    """A stand-in that compiles one more function in each of its first runs, or runs some without compiling."""
+
+    def __init__(self, compiles, uncompiled=0):
+        self._engine = self
+        self._chunks, self._few = {}, {}
+        self.compiles, self.uncompiled, self.runs = compiles, uncompiled, 0
+
+    def saturate(self):
+        self.runs += 1
+        if self.runs <= self.uncompiled:
+            self._few["shape"] = self.runs
+        elif self.runs <= self.uncompiled + self.compiles:
+            self._chunks[self.runs] = None
+
+
+@pytest.mark.parametrize(("compiles", "uncompiled"), [(0, 0), (1, 4), (3, 0)])
+def test_it_settles_after_the_last_function_is_compiled(compiles, uncompiled):
+    ism = Compiling(compiles, uncompiled)
+    harness.settle(ism)
+    assert ism.runs == compiles + uncompiled + 3
+
+
+def test_settling_ends():
+    ism = Compiling(10**6)
+    harness.settle(ism)
+    assert ism.runs == harness.MOST_RUNS
+
+
 def test_mutants_are_one_substitution_each():
     x = harness.one_hot(2, 30, 0)
     cells = np.argwhere(x == 0)

@@ -31,6 +31,16 @@ def equal(got, want, tolerance=0.0):
     np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int32", "uint8", "bool"])
+def test_what_is_kept_stays_as_it_is(dtype):
+    array = np.array([[0, 1, 2], [3, 5, 250]]).astype(dtype)
+    if dtype.startswith("float"):
+        array[0] = np.nan, -np.inf, -0.0
+    for where in ([3], [[-7, 2]], [np.iinfo("int32").min + 1]):
+        got = kernels.kept(ops.convert_to_tensor(array, dtype=dtype), tensor(np.array(where, "int32")))
+        np.testing.assert_array_equal(numpy(got), array)
+
+
 # ------------------------------------------------------------------------------------------ gather
 
 
