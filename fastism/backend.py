@@ -326,7 +326,8 @@ def slice_rows(x: Any, first: Any, count: int) -> Any:
     """
     if name() == "tensorflow":
         return take_rows(x, first + keras.ops.arange(count, dtype="int32"))
-    return keras.ops.slice(x, (first, 0), (count, x.shape[1]))
+    # both starts of one dtype: JAX takes a Python 0 for an int64 where it computes in float64
+    return keras.ops.slice(x, (first, np.int32(0)), (count, x.shape[1]))
 
 
 def to_numpy(tensor: Any) -> np.ndarray:
