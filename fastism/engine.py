@@ -336,6 +336,8 @@ class Engine:
         used = tuple(s for s in division.stretches if len(groups.between(*s)))
         if len(division.stretches) == 1:
             return (None,)
+        if eager and left < len(used) * self.variants_in_chunk(width):
+            return (None,)  # a further chunk takes longer than a narrower plan saves
         if not eager and width not in self._divided:
             tuner = self._tuner(width, groups.members)
             if not tuner.earns(1 - division.share, left // groups.members, len(used)):

@@ -148,10 +148,13 @@ def _settings(layer: Any) -> tuple[Any, ...]:
     Of a user's own class private ones too, but for those that every layer has.
     """
     found: list[Any] = []
-    own = not _of_keras(type(layer))
-    for name, value in sorted(vars(layer).items()):
-        hidden = name.startswith("_") and (not own or name in _of_every_layer())
-        if not hidden and name not in _CHANGING:
+    own, of_every_layer = not _of_keras(type(layer)), _of_every_layer()
+    for name, value in vars(layer).items():  # at every call of a FastISM, so quick ways come first
+        if (name[:1] == "_" and (not own or name in of_every_layer)) or name in _CHANGING:
+            continue
+        if type(value) in _PLAIN:
+            found.append((name, value))
+        else:
             found.append((name, *(_noted(leaf) for leaf in _leaves(value))))
     hidden = ("pool_mode", "lora_enabled", "quantization_mode")
     policy = getattr(getattr(layer, "dtype_policy", None), "name", None)

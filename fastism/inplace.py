@@ -151,7 +151,7 @@ def rectified(delta: Tensor, reference: Tensor, *, over: bool) -> Tensor:
 
 
 def spread(delta: Tensor, taps: Tensor, dilation: int, offset: int, width: int) -> Tensor:
-    """What :func:`fastism.kernels.spread` gives, ungrouped and of one offset for all.
+    """What :func:`fastism.convolving.spread` gives, ungrouped and of one offset for all.
 
     Every tap adds its product to the stretch of outputs that it reaches, and only what lands in the frame is computed.
     """

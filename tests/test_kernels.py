@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from fastism import kernels
+from fastism import convolving, kernels
 
 G, M = 3, 2
 
@@ -191,7 +191,7 @@ def test_spread(w, k, cin, cout, groups, dilation, offset):
     delta, taps = numbers(G, M, w, groups * cin), numbers(groups, cin, k, cout, seed=1)
     given = offset if isinstance(offset, int) else tensor(np.array(offset))
     for width in (2, 6, 12):  # narrow frames drop rows; with 50 channels they take the matrix form
-        got = kernels.spread(tensor(delta), tensor(taps), dilation, given, width, groups)
+        got = convolving.spread(tensor(delta), tensor(taps), dilation, given, width, groups)
         equal(got, spread(delta, taps, dilation, np.array(offset), width), 1e-4)
 
 
@@ -204,8 +204,8 @@ def test_products_of_blocks_give_what_products_of_taps_give(w, k, dilation, bloc
     delta, taps = tensor(delta), tensor(taps)
     offset = tensor(np.array([-2, 0, 3])) if moving else 1
     width = w + (k - 1) * dilation
-    want = kernels.spread(delta, taps, dilation, offset, width)
-    got = kernels.spread_in_blocks(delta, kernels.band(taps, block), block, k, dilation, offset, width)
+    want = convolving.spread(delta, taps, dilation, offset, width)
+    got = convolving.spread_in_blocks(delta, convolving.band(taps, block), block, k, dilation, offset, width)
     np.testing.assert_allclose(numpy(got), numpy(want), rtol=1e-4, atol=1e-4)
 
 
@@ -217,9 +217,9 @@ def test_outputs_by_what_they_read_are_the_same(w, k, dilation, block, offset):
     delta, taps = tensor(rng.normal(size=(3, 2, w, 4))), tensor(rng.normal(size=(1, 4, k, 5)))
     offset = offset if isinstance(offset, int) else tensor(np.array(offset))
     for width in (2, 9, w + (k - 1) * dilation):
-        want = kernels.spread(delta, taps, dilation, offset, width)
-        matrix = kernels.collected(kernels.band(taps, block), block, k)
-        got = kernels.collect_in_blocks(delta, matrix, block, k, dilation, offset, width)
+        want = convolving.spread(delta, taps, dilation, offset, width)
+        matrix = convolving.collected(convolving.band(taps, block), block, k)
+        got = convolving.collect_in_blocks(delta, matrix, block, k, dilation, offset, width)
         np.testing.assert_allclose(numpy(got), numpy(want), rtol=1e-4, atol=1e-4)
 
 
@@ -232,17 +232,17 @@ def test_the_library_convolves_as_products_do(w, k, dilation, offset):
     delta, kernel = tensor(delta), tensor(kernel)
     offset = offset if isinstance(offset, int) else tensor(np.array(offset))
     for width in (2, 9, w + (k - 1) * dilation):
-        want = kernels.spread(delta, taps, dilation, offset, width)
-        got = kernels.convolve(delta, kernel, dilation, offset, width)
+        want = convolving.spread(delta, taps, dilation, offset, width)
+        got = convolving.convolve(delta, kernel, dilation, offset, width)
         np.testing.assert_allclose(numpy(got), numpy(want), rtol=1e-4, atol=1e-4)
 
 
 def test_blocks_and_the_library_are_for_wide_windows_and_long_kernels():
-    way = kernels.way_to_convolve
-    assert way(2000, 3000, 32, 32, 41, 25) == (kernels.SPREAD, 8), "SpliceAI, windows that grow"
-    assert way(4000, 4100, 32, 32, 11, 4)[0] == kernels.LIBRARY, "SpliceAI, wide windows"
-    assert way(1101, 101, 32, 32, 41, 25)[0] != kernels.SPREAD, "SpliceAI, of which the ends are cropped"
-    assert way(1101, 101, 32, 4, 41, 25)[0] == kernels.COLLECT, "the same, with few channels"
-    assert way(1041, 1000, 128, 1, 75, 1)[0] == kernels.SPREAD, "ChromBPNet's profile, of one channel"
-    assert way(7, 17, 300, 200, 11, 1) == (kernels.SPREAD, 1), "Basset's second convolution"
-    assert way(535, 1047, 64, 64, 3, 256) == (kernels.SPREAD, 1), "BPNet"
+    way = convolving.way_to_convolve
+    assert way(2000, 3000, 32, 32, 41, 25) == (convolving.SPREAD, 8), "SpliceAI, windows that grow"
+    assert way(4000, 4100, 32, 32, 11, 4)[0] == convolving.LIBRARY, "SpliceAI, wide windows"
+    assert way(1101, 101, 32, 32, 41, 25)[0] != convolving.SPREAD, "SpliceAI, of which the ends are cropped"
+    assert way(1101, 101, 32, 4, 41, 25)[0] == convolving.COLLECT, "the same, with few channels"
+    assert way(1041, 1000, 128, 1, 75, 1)[0] == convolving.SPREAD, "ChromBPNet's profile, of one channel"
+    assert way(7, 17, 300, 200, 11, 1) == (convolving.SPREAD, 1), "Basset's second convolution"
+    assert way(535, 1047, 64, 64, 3, 256) == (convolving.SPREAD, 1), "BPNet"

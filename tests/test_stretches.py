@@ -68,6 +68,14 @@ def test_a_stretch_must_save_its_share():
     assert counts[0] > counts[-1] == 1
 
 
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="others compile each stretch; see test_tuning.py")
+@pytest.mark.parametrize(("batch_size", "divided"), [(10, True), (200, False)])
+def test_each_stretch_fills_a_chunk(batch_size, divided):
+    ism = FastISM(valid_stack(), test_correctness=False, batch_size=batch_size)
+    ism.saturate(np.eye(4)[np.random.default_rng(0).integers(0, 4, (1, 120))])
+    assert ({shape.stretch for shape in ism._engine._chunks} != {None}) == divided
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_the_cheapest_intervals_are_found(seed):
     """Against trying all."""
