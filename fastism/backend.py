@@ -1,6 +1,7 @@
 """The only file that imports TensorFlow, JAX or torch.
 
-Everything else of the package is written in ``keras.ops`` and NumPy. What differs between the backends is
+Everything else of the package is written in ``keras.ops`` and NumPy, and in methods of torch's tensors where
+:func:`in_place` says that they are. What differs between the backends is
 how a function is compiled, how weights reach a compiled function, and how a tensor becomes a NumPy array.
 """
 
@@ -60,7 +61,7 @@ def compile_function(fn: Callable[..., Any], variables: Sequence[Any], mode: str
             with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
                 return fn(*args)
 
-        compiled = jax.jit(stateless, compiler_options=_jax_options())
+        compiled = jax.jit(stateless, **_jax_options())
         return lambda *args: compiled([v.value for v in variables], *args)
     if backend == "tensorflow":
         import tensorflow as tf
@@ -74,20 +75,20 @@ def compile_function(fn: Callable[..., Any], variables: Sequence[Any], mode: str
 
 
 @functools.cache
-def _jax_options() -> dict[str, bool] | None:
-    """How XLA should compile chunks for JAX: on a CPU, where it has the choice, with its older way of fusing.
+def _jax_options() -> dict[str, Any]:
+    """Arguments of ``jax.jit`` for chunks: on a CPU, where it has the choice, with its older way of fusing.
 
     The newer way, which TensorFlow's XLA does not take, is a fifth to a third slower on networks that pool.
     """
     import jax
 
-    options = {"xla_cpu_use_fusion_emitters": False}
+    options: dict[str, Any] = {"compiler_options": {"xla_cpu_use_fusion_emitters": False}}
     if on_gpu():
-        return None
+        return {}
     try:
-        jax.jit(lambda x: x + 1, compiler_options=options)(np.zeros(1, "float32"))
-    except Exception:  # an XLA that does not know it: each version says so in its own way
-        return None
+        jax.jit(lambda x: x + 1, **options)(np.zeros(1, "float32"))
+    except Exception:  # a JAX without such options, an XLA without this one: each version says so in its own way
+        return {}
     return options
 
 

@@ -183,12 +183,12 @@ class Engine:
                 self.most_sequences = count // 2
                 continue
             out = results(first, [backend.to_numpy(r)[: end - first] for r in references])
-            largest = max(stretches, key=lambda s: 0 if s is None else s[1] - s[0])
-            for k, stretch in enumerate(stretches):
-                some = groups if stretch is None else groups.between(*stretch)
+            within = [groups if s is None else groups.between(*s) for s in stretches]
+            most = max(map(len, within))
+            for k, (stretch, some) in enumerate(zip(stretches, within, strict=True)):
                 if len(some):
-                    cache = cache_of(kept, self.plan(edits.width, None, stretch), k)
-                    batch = _Batch(taken, part, some, stretch, stretch == largest, cache, out, compact)
+                    cache = cache_of(kept, [self.plan(edits.width, None, s) for s in stretches], k)
+                    batch = _Batch(taken, part, some, stretch, len(some) == most, cache, out, compact)
                     self._run_batch(batch, progress)
             first = end
 
@@ -268,7 +268,7 @@ class Engine:
     def _note(self, chunk: _Sent, seconds: float) -> None:
         """Tell the tuner what a chunk took, if it was about as large as was asked for."""
         shape, size = chunk.shape, chunk.shape.groups
-        if self.batch_size != "auto" or 2 * size < chunk.wanted:
+        if 2 * size < chunk.wanted:
             return
         seconds = (seconds if chunk.compiled else chunk.seconds) * chunk.wanted / size
         self._tuner(shape.width, shape.members).note(chunk.wanted, seconds, fresh=not chunk.compiled)
@@ -333,17 +333,17 @@ class Engine:
         if width not in self._divisions:
             self._divisions[width] = divide(self.plan(width), EAGER_GAIN if eager else COMPILED_GAIN)
         division = self._divisions[width]
-        used = tuple(s for s in division.stretches if len(groups.between(*s)))
+        used = sum(len(groups.between(*s)) > 0 for s in division.stretches)
         if len(division.stretches) == 1:
             return (None,)
-        if eager and left < len(used) * self.variants_in_chunk(width):
+        if eager and left < used * self.variants_in_chunk(width):
             return (None,)  # a further chunk takes longer than a narrower plan saves
         if not eager and width not in self._divided:
             tuner = self._tuner(width, groups.members)
-            if not tuner.earns(1 - division.share, left // groups.members, len(used)):
+            if not tuner.earns(1 - division.share, left // groups.members, used):
                 return (None,)
             self._divided.add(width)
-        return used
+        return division.stretches
 
     def _shape(self, batch: _Batch, wanted: int, left: int) -> Shape:
         """The sizes for chunks of about ``wanted`` groups, where ``left`` are still to be done."""

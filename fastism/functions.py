@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,7 @@ def reference_function(plans: Sequence[Plan], taps: Collection[int] | None = Non
     """
     program = plans[0].program
     wanted = set().union(*[plan.taps for plan in plans]) if taps is None else taps
+    own = [[i for i, by in enumerate(preparers) if by == k] for k, preparers in enumerate(_preparers(plans))]
     dense = [any(plan.steps[i].state == DENSE for plan in plans) for i in range(len(program.steps))]
 
     def reference(inputs):
@@ -64,15 +65,26 @@ def reference_function(plans: Sequence[Plan], taps: Collection[int] | None = Non
             values.update((t, backend.with_shape(value, program.shapes[t])) for t, value in found.items())
         kept = {str(t): _every_row(values[t], inputs[0]) for t in wanted}
         masks = {name: mask for name, mask in masks.items() if mask is not None}
-        prepared = [_prepared(plan, values) for plan in plans]
+        prepared = [_prepared(plan, steps, values) for plan, steps in zip(plans, own, strict=True)]
         return (kept, masks, prepared), [_every_row(values[t], inputs[0]) for t in program.outputs]
 
     return reference
 
 
-def _prepared(plan: Plan, values: Mapping[int, Tensor]) -> dict[str, Tensor]:
+def _preparers(plans: Sequence[Plan]) -> list[list[int]]:
+    """For each plan, the number of the plan that prepares for each of its steps: the first that needs the same."""
+    first: dict[Any, int] = {}
+    return [
+        [first.setdefault((i, s.state, s.prepared_for), k) for i, s in enumerate(plan.steps)]
+        for k, plan in enumerate(plans)
+    ]
+
+
+def _prepared(plan: Plan, steps: Iterable[int], values: Mapping[int, Tensor]) -> dict[str, Tensor]:
+    """What some steps of a plan prepare, by "step:name"."""
     found = {}
-    for i, planned in enumerate(plan.steps):
+    for i in steps:
+        planned = plan.steps[i]
         step = planned.wired.step
         if planned.state == WINDOW and step is not None and planned.given is not None:
             for name, array in step.prepare(values.__getitem__, planned.given).items():
@@ -80,10 +92,12 @@ def _prepared(plan: Plan, values: Mapping[int, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def cache_of(kept: Any, plan: Plan, which: int = 0) -> Cache:
-    """What plan number ``which`` needs of what the reference pass left."""
+def cache_of(kept: Any, plans: Sequence[Plan], which: int) -> Cache:
+    """What plan number ``which`` needs of what the reference pass for some plans left."""
     taps, masks, prepared = kept
-    return Cache({str(t): taps[str(t)] for t in plan.taps}, masks, prepared[which])
+    by = _preparers(plans)[which]
+    own = {key: array for k in set(by) for key, array in prepared[k].items() if by[int(key.partition(":")[0])] == k}
+    return Cache({str(t): taps[str(t)] for t in plans[which].taps}, masks, own)
 
 
 def whole_function(program: Program) -> Callable[..., Any]:

@@ -1,7 +1,8 @@
-"""The few tensor operations that windows need: gather, place, mask, convolve. ``keras.ops`` only.
+"""The few tensor operations that windows need: gather, place, mask, multiply. ``keras.ops`` only.
 
 Shapes: G groups of M variants each share a window start; a window tensor is (G, M, W, ...), its reference
-(G, 1, W, ...). ``start`` and ``offset`` are (G,) int32 tensors, or a Python int where they are one number for all.
+(G, 1, W, ...). ``start`` and ``offset`` are (G,) int32 tensors, or NumPy arrays on torch; where they are one number for
+all, a Python int.
 """
 
 from __future__ import annotations
@@ -168,11 +169,6 @@ def fill_outside(window: Tensor, start: Ints, length: int, filling: Any, *, over
     return ops.where(ok, window, number(filling, window.dtype))
 
 
-def mask(delta: Tensor, start: Ints, length: int, *, over: bool = False) -> Tensor:
-    """Zero what hangs over the ends: out-of-range positions never turn into f(0). Arguments as of `fill_outside`."""
-    return fill_outside(delta, start, length, 0, over=over)
-
-
 def rectified(delta: Tensor, reference: Tensor, *, over: bool = False) -> Tensor:
     """``relu(reference + delta) - relu(reference)``; ``over``: ``delta`` may be written into."""
     if backend.in_place():
@@ -200,12 +196,10 @@ def lowest(dtype: Any) -> float:
     return -3.38e38 if name == "bfloat16" else float(np.finfo(name).min)
 
 
-def rows(matrix: Tensor, first: Ints | int, count: int) -> Tensor:
-    """``count`` rows of a matrix from row ``first`` on, an int32 scalar or a Python int."""
+def rows(matrix: Tensor, first: Tensor, count: int) -> Tensor:
+    """``count`` rows of a matrix from row ``first`` on, an int32 scalar."""
     if count == matrix.shape[0]:
         return matrix
-    if isinstance(first, int):
-        return matrix[first : first + count]
     return backend.slice_rows(matrix, first, count)
 
 

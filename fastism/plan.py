@@ -8,7 +8,7 @@ the perturbed blocks, the rest are dense blocks; branches segment on their own.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -65,6 +65,12 @@ class Planned:
     local: Local | None = None
     reason: str = ""
     gap: bool = False
+
+    @cached_property
+    def prepared_for(self) -> Hashable:
+        """What the step's preparations depend on; None where there are none."""
+        step = self.wired.step
+        return None if self.state != WINDOW or step is None or self.given is None else step.prepared_for(self.given)
 
 
 @dataclass(frozen=True, eq=False)

@@ -161,7 +161,7 @@ class Runtime:
     """Everything that one chunk's steps share.
 
     Args:
-        cache: Reference activations (N, ...) by tensor id, and what steps prepared, by (step, name).
+        cache: Reference activations (N, ...) by tensor id.
         masks: Keras masks (N, ...) that a step's inputs had, by "step:tensor".
         sequence: (G,) which of the N sequences each group belongs to; a tensor or a NumPy array.
         slots: (S, G) window starts, one row for each distinct table of starts; likewise.

@@ -47,6 +47,8 @@ def divide(plan: Plan, gain: float) -> Division:
     first = plan.stretch[0]
     best = [Division((plan.stretch,), 1.0)]
     total = work.max() * len(work)
+    if not total > 0:  # nothing is left to do
+        return best[0]
     for ends, cost in _cheapest(highest, np.diff(edges)):
         bounds = [0, *[int(edges[e]) for e in ends]]
         stretches = tuple((first + a, first + b) for a, b in pairwise(bounds))
@@ -82,8 +84,12 @@ def _work(plan: Plan) -> Ints:
         step, given = planned.wired.step, planned.given
         cost = step.cost(program.given(planned.wired)) if step is not None else Cost()
         values = PASSES * sum(float(np.prod(program.shapes[t])) for t in planned.wired.outputs)
-        if planned.state == WINDOW and given is not None and planned.local is not None:
-            total += cost.per_input * np.max([s.changed() for s in given.windows], axis=0)
+        if planned.state == WINDOW and step is not None and given is not None and planned.local is not None:
+            work = step.work(given)
+            if work is None:
+                total += cost.per_input * np.max([s.changed() for s in given.windows], axis=0)
+            else:
+                total += np.mean(work)  # of a recurrent layer, which no plan makes less
             span = planned.local.span
             total += values if span is None else values / span.length * span.changed()
         elif planned.state == DENSE:

@@ -282,6 +282,14 @@ def test_tables_show_groups_and_operations(run):
     assert f"| {largest['name']} | {largest['kind']} | {1e3 * largest['seconds']:.2f} | {share} |" in outcome.output
 
 
+@pytest.mark.parametrize(("rate", "cell"), [(90.0, "90.0"), (190.0, "")])
+def test_no_rate_is_shown_where_the_profiler_missed_products(run, rate, cell):
+    record = run[1]["results"][1]
+    seen = {**record, "matrix_gflops": 100.0, "groups": {**record["groups"], "products_gflops": rate}}
+    row = profile_table.summary({"results": [seen]}).splitlines()[-1]
+    assert [part.strip() for part in row.split("|")][-3:-1] == [cell, "100"]
+
+
 def test_the_summary_goes_into_the_page(run, tmp_path, monkeypatch):
     page = tmp_path / "performance.md"
     page.write_text(report.between("profile", ""))

@@ -122,14 +122,14 @@ def test_mask_zeroes_what_hangs_over_the_ends(rest):
     for g, w in np.ndindex(G, 6):
         if not 0 <= start[g] + w < length:
             want[g, :, w] = 0
-    equal(kernels.mask(tensor(delta), tensor(start), length), want)
+    equal(kernels.fill_outside(tensor(delta), tensor(start), length, 0), want)
     assert (want[0, :, :2] == 0).all()
     assert (want[1] != 0).all()
 
 
 def test_mask_stops_infinities():
     delta = np.full((G, M, 3, 1), np.inf, "float32")
-    got = numpy(kernels.mask(tensor(delta), tensor(np.array([-3, -3, 9])), 5))
+    got = numpy(kernels.fill_outside(tensor(delta), tensor(np.array([-3, -3, 9])), 5, 0))
     assert (got == 0).all()
 
 

@@ -105,6 +105,12 @@ def test_a_declared_window(kernel, stride, dilation, padding, length):
     assert row.changed < row.length / 2
 
 
+@pytest.mark.parametrize("length", [5, 7, 9])
+def test_a_declared_window_as_wide_as_a_short_sequence(length):
+    register_rule(Opaque, kernel=5, padding="same")
+    assert agrees(model_with(Opaque(5, 1, 1, "same", name="it"), length))
+
+
 def test_a_layer_declared_pointwise():
     register_rule(Opaque, pointwise=True)
     model = model_with(Opaque(name="it"))

@@ -379,3 +379,24 @@ def test_windows_that_do_not_follow_the_order_of_the_edits(batch_size):
     x = keras.Input((200, 4))
     model = keras.Model(x, L.Dense(2)(L.Flatten()(ops.roll(x, 100, axis=1))))
     matches(model, one_hot(1, 200), batch_size=batch_size)
+
+
+def test_a_sum_of_a_change_of_one_channel_and_many_channels():
+    """What broadcasts is one value in many places, into which nothing can be written."""
+    x, z = keras.Input((60, 4)), keras.Input((60, 8))
+    y = L.BatchNormalization()(L.Add()([L.Conv1D(1, 3, padding="same")(x), z]))
+    model = keras.Model([x, z], L.Dense(1)(L.GlobalAveragePooling1D()(L.Activation("relu")(y))))
+    matches(model, [one_hot(2, 60), np.random.default_rng(0).normal(size=(2, 60, 8)).astype(keras.config.floatx())])
+
+
+@pytest.mark.skipif(FLOAT64, reason="of float16")
+@pytest.mark.parametrize(("pool", "setting"), [("MaxPooling1D", 3), ("AdaptiveMaxPooling1D", 17)])
+def test_relu_of_another_precision_before_a_pool(pool, setting):
+    if not hasattr(L, pool):
+        pytest.skip("not in this Keras")
+    x = keras.Input((60, 4))
+    y = L.ReLU(dtype="float32")(L.Conv1D(8, 5, padding="same", dtype="mixed_float16")(x))
+    model = randomize(keras.Model(x, L.Dense(1)(L.GlobalAveragePooling1D()(getattr(L, pool)(setting)(y)))))
+    x = one_hot(2, 60)
+    fast, naive = FastISM(model).saturate(x), NaiveISM(model).saturate(x)
+    assert np.abs(fast.mutant - naive.mutant).max() < 2e-3 * np.abs(naive.mutant - naive.reference[:, None, None]).max()

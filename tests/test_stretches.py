@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from keras import layers as L
 
-from fastism import FastISM
+from fastism import FastISM, engine
 from fastism.plan import make_plan
-from fastism.stretches import MOST, _cheapest, divide
+from fastism.rules.reduce import Extreme
+from fastism.stretches import MOST, Division, _cheapest, divide
 from fastism.testing import randomize
+from fastism.tuning import Tuner
 
 
 def valid_stack(length=120, dilations=(1, 2, 4, 8)):
@@ -74,6 +76,36 @@ def test_each_stretch_fills_a_chunk(batch_size, divided):
     ism = FastISM(valid_stack(), test_correctness=False, batch_size=batch_size)
     ism.saturate(np.eye(4)[np.random.default_rng(0).integers(0, 4, (1, 120))])
     assert ({shape.stretch for shape in ism._engine._chunks} != {None}) == divided
+
+
+def in_three(plan, gain):
+    first, end = plan.stretch
+    return Division(((first, 40), (40, 80), (80, end)), 0.5)
+
+
+def test_one_reference_pass_serves_all_stretches(monkeypatch):
+    """Whichever hold edits; and what does not depend on the windows is prepared once."""
+    monkeypatch.setattr(engine, "divide", in_three)
+    monkeypatch.setattr(Tuner, "earns", lambda *_: True)
+    prepared, real = [], Extreme.prepare
+    monkeypatch.setattr(Extreme, "prepare", lambda self, *args: prepared.append(self) or real(self, *args))
+    x = y = L.Input((120, 4))
+    y = L.Conv1D(5, 3, activation="relu")(y)
+    model = randomize(keras.Model(x, L.Dense(1)(L.GlobalMaxPooling1D()(y))))
+    ism = FastISM(model, test_correctness=False, batch_size=10, jit=keras.backend.backend() != "torch")
+    given = np.eye(4)[np.random.default_rng(0).integers(0, 4, (1, 120))]
+    whole = ism.saturate(given).mutant
+    ends = [ism.saturate(given, 0, 20).mutant, ism.saturate(given, 100, 120).mutant]
+    np.testing.assert_allclose(np.concatenate(ends, axis=1), whole[:, [*range(20), *range(100, 120)]], rtol=1e-5)
+    assert len(ism._engine._references) == 1
+    assert {shape.stretch for shape in ism._engine._chunks} == {(0, 40), (40, 80), (80, 120)}
+    assert len(prepared) == (3 if keras.backend.backend() == "torch" else 1), "in each call, or where it is compiled"
+
+
+def test_nothing_to_do_is_not_divided():
+    x = keras.Input((60, 4))
+    plan = plan_of(keras.Model(x, L.Dropout(0.1)(x)))
+    assert divide(plan, 0.01).stretches == ((0, 60),)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -34,8 +35,14 @@ class Convolve(Step):
     def wants(self) -> tuple[int, int] | None:
         return (self.slide.stride, self.slide.pad) if self.slide.stride > 1 else None
 
+    def prepared_for(self, given: Given) -> Any:
+        return self._way(given) if self.slide.stride == 1 else None
+
     def prepare(self, tap, given: Given) -> dict[str, Tensor]:
-        """Taps in the layout of :func:`fastism.convolving.spread`: tap 0 goes to the first output an input reaches."""
+        """Taps in the layout of :func:`fastism.convolving.spread`, or what another way to convolve takes.
+
+        Tap 0 goes to the first output that an input reaches.
+        """
         kernel, stride = self.kernel(), self.slide.stride
         if stride == 1:
             taps = _grouped(ops.flip(kernel, axis=0), self.groups)
@@ -132,6 +139,8 @@ class Depthwise(Step):
         slide: Its map of positions.
     """
 
+    prepares_by_shape = True
+
     def __init__(self, kernel: Callable[[], Tensor], full: Callable[[Tensor], Tensor], slide: Slide):
         self.kernel, self.full, self.slide = kernel, full, slide
 
@@ -186,6 +195,8 @@ class ConvolveTransposed(Step):
         way: Its map of positions.
     """
 
+    prepares_by_shape = True
+
     def __init__(self, kernel: Callable[[], Tensor], full: Callable[[Tensor], Tensor], way: Spread):
         self.kernel, self.full, self.way = kernel, full, way
 
@@ -238,6 +249,8 @@ class ConvolveTransposed(Step):
 
 class Matmul(Step):
     """A matrix product along the last axis at every position: Dense on tensors with positions."""
+
+    prepares_by_shape = True
 
     def __init__(self, kernel: Callable[[], Tensor], full: Callable[[Tensor], Tensor]):
         self.kernel, self.full = kernel, full

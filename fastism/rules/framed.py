@@ -66,7 +66,10 @@ class Framed(Step):
 
         def outputs(x):
             g, m = x.shape[:2]
-            return kernels.place(kernels.unflat(self.f(kernels.flat(x)), g, m), offset, out.width)
+            y = kernels.unflat(self.f(kernels.flat(x)), g, m)
+            if fixed is None:  # the reference is one row if it is whole
+                y = ops.broadcast_to(y, (runtime.groups, *y.shape[1:]))
+            return kernels.place(y, offset, out.width)
 
         return at.out(value=outputs(value), reference=outputs(reference))
 

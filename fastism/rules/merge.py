@@ -56,6 +56,7 @@ class Combine(Step):
         else:
             total = functools.reduce(operator.add, [runtime.move(delta, of, span) for delta, of in parts])
         if tuple(total.shape[3:]) != rest:
+            fresh = False  # a value in many places
             total = ops.broadcast_to(total, (runtime.groups, runtime.members, span.width, *rest))
         return at.out(delta=total, fresh=fresh)
 

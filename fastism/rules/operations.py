@@ -114,7 +114,7 @@ def elementwise(call: Call, graph: Graph) -> Lowered:
             return linear
     elif kind in _classes("multiply divide true_divide", 2) and len(refs) == 1 and shapes[0] == out:
         return Lowered([Linear(f, _filled(call, _run_of(call)), positional=at)], inputs=refs)
-    return Lowered([Pointwise(f, positional=at)], inputs=refs)
+    return Lowered([Pointwise(f, positional=at, rectifies=kind in _classes("relu", 1))], inputs=refs)
 
 
 def _reshaped(leaf: Any, shape: Shape) -> Tensor:

@@ -9,10 +9,24 @@ from typing import Any
 import keras
 from keras import activations, layers, ops
 
-from fastism import kernels
+from fastism import backend, kernels
 from fastism.graph import Call, Graph
 from fastism.rules.registry import rule
-from fastism.rules.step import DELTA, VALUE, At, Cost, Given, Local, Lowered, Refuse, Same, Shape, Step, Tensor, only
+from fastism.rules.step import (
+    DELTA,
+    VALUE,
+    At,
+    Cost,
+    Given,
+    Local,
+    Lowered,
+    Refuse,
+    Same,
+    Shape,
+    Step,
+    Tensor,
+    only,
+)
 from fastism.runtime import Rectified, add
 from fastism.window import Span, union
 
@@ -46,6 +60,8 @@ class Pointwise(Step):
         shape: Of what it gives, if it is not the last step of its call and changes the shape.
         macs: Multiply-accumulates for each position.
     """
+
+    prepares_by_shape = True
 
     def __init__(
         self,
@@ -99,7 +115,8 @@ class Pointwise(Step):
 
     def run(self, at: At):
         span = only([at.local.span])
-        if self.rectifies and at.window.comes_as_delta and _same_frame(at.window.span, span):
+        as_delta = self.rectifies and at.window.comes_as_delta and _same_frame(at.window.span, span)
+        if as_delta and backend.has_dtype(at.window.delta, at.given.dtype):
             return Rectified(at.window, at.given.output)
         pairs = [self._input(at, i, span) for i in range(len(at.windows))]
         extra = tuple(at.runtime.read(at.prepared[str(i)], span) for i in range(len(self.positional)))
@@ -137,6 +154,8 @@ class Linear(Step):
         positional: As for :class:`Pointwise`; ``f`` then takes (G, M, W, ...).
         macs: Multiply-accumulates for each position.
     """
+
+    prepares_by_shape = True
 
     def __init__(
         self,
@@ -186,8 +205,9 @@ class Affine(Step):
     Args:
         scale, shift: Give 1-D arrays.
         axis: Axis (batch not counted) along which they run; 0 is the axis of positions.
-        call: What to run on full tensors.
     """
+
+    prepares_by_shape = True
 
     def __init__(self, scale: Callable[[], Tensor], shift: Callable[[], Tensor], axis: int):
         self.scale, self.shift, self.axis = scale, shift, axis

@@ -81,6 +81,8 @@ class MaxPool(Pool):
 class AveragePool(Pool):
     """Mean of ``pool_size`` neighbours; with padding, of those that exist. Linear."""
 
+    prepares_by_shape = True
+
     def prepare(self, tap, given: Given) -> dict[str, Tensor]:
         if not self._counted(given):
             return {}

@@ -173,6 +173,8 @@ class Recurrent(Reduce):
         merge: How two are put together: ``"concat"``, ``"sum"``, ``"mul"`` or ``"ave"``.
     """
 
+    prepares_by_shape = True
+
     def __init__(self, directions: Sequence[Direction], merge: str = "concat"):
         self.directions, self.merge = directions, merge
 

@@ -132,6 +132,8 @@ class Extreme(Reduce):
         sign: Of the infinity that changes nothing: -1 for a maximum.
     """
 
+    prepares_by_shape = True
+
     def __init__(self, shape: Shape, join: Callable[..., Tensor], reduce: Callable[..., Tensor], sign: int = -1):
         self.out, self.join, self.reduce, self.sign = shape, join, reduce, sign
 

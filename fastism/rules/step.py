@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,6 +113,8 @@ class Step:
 
     #: Whether the step does nothing at inference.
     alias = False
+    #: Whether what it prepares is the same whatever windows there are.
+    prepares_by_shape = False
     #: Shape of what it gives, without batch axis, where a chain goes on and it is not that of the call.
     shape: Shape | None = None
 
@@ -123,6 +125,14 @@ class Step:
     def prepare(self, tap: Callable[[int], Tensor], given: Given) -> dict[str, Tensor]:
         """What :meth:`run` needs of weights and references, computed once for each batch of sequences."""
         return {}
+
+    def prepared_for(self, given: Given) -> Hashable:
+        """What :meth:`prepare` makes depends on this beside weights, references and shapes.
+
+        Plans for stretches of a sequence share what is prepared where it is equal. By default each has its own, but
+        where :attr:`prepares_by_shape` is true.
+        """
+        return None if self.prepares_by_shape else given
 
     def place(self, given: Given) -> Local:
         """Decide the output window, or raise :class:`Refuse`."""
