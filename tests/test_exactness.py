@@ -67,28 +67,29 @@ def test_which_calls_stay_local(name):
     assert gaps == DESIGNS[name].dense | uneven  # where torch's own result is not an average of what exists
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "three_pools",
-        "residual_dilated",
-        "residual_valid_cropped",
-        "deep_crop",
-        "strided_and_cropped",
-        "branches_of_different_speed",
-        "one_branch_cropped_away",
-        "conv_stride3_same_even",
-        "average_pool_overlap_same",
-        "prelu_by_position",
-        "global_max",
-        "reshapes",
-        "moved",
-        "slices",
-        "bidirectional_sequences",
-        "one_tensor_read_many_times",
-        "window_grows_over_everything",
-    ],
-)
+#: Designs to plan in stretches: some on the backends that compile each, all on torch.
+IN_STRETCHES = [
+    "three_pools",
+    "residual_dilated",
+    "residual_valid_cropped",
+    "deep_crop",
+    "strided_and_cropped",
+    "branches_of_different_speed",
+    "one_branch_cropped_away",
+    "conv_stride3_same_even",
+    "average_pool_overlap_same",
+    "prelu_by_position",
+    "global_max",
+    "reshapes",
+    "moved",
+    "slices",
+    "bidirectional_sequences",
+    "one_tensor_read_many_times",
+    "window_grows_over_everything",
+]
+
+
+@pytest.mark.parametrize("name", sorted(DESIGNS) if keras.backend.backend() == "torch" else IN_STRETCHES)
 def test_saturation_in_stretches(name, monkeypatch):
     """Plans for stretches of a sequence give what one plan gives, each for its own edits."""
 
@@ -104,7 +105,8 @@ def test_saturation_in_stretches(name, monkeypatch):
     ism = FastISM(model, DESIGNS[name].index, test_correctness=False, jit=compiled, batch_size=30)
     result = ism.saturate(inputs if len(inputs) > 1 else inputs[0])
     check(flat(result.mutant), saturated(model, inputs, DESIGNS[name].index), predict(model, inputs))
-    assert len({shape.stretch for shape in ism._engine._chunks}) == 4
+    stretches = {shape.stretch for shape in ism._engine._chunks}
+    assert len(stretches) == 4 or name not in IN_STRETCHES
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 6, 7])
