@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -491,8 +492,10 @@ def settled(graph: Graph, shapes: Sequence[tuple[int, ...]] | None = None) -> Gr
         else:
             found = iter(keras.src.backend.compute_output_spec(run, *specs))
     except Exception as error:
+        said = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # without Keras's colours
         raise ModelError(
-            f"The model does not run on inputs of shapes {[tuple(s.shape) for s in specs]}: {error}"
+            f"The model does not run on inputs of shapes {[tuple(s.shape) for s in specs]}; a sequence may be too "
+            f"short for it. It said: {said}"
         ) from error
     made = {*graph.inputs, *(t for c in graph.calls for t in c.outputs)}
     tensors = []

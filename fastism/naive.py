@@ -35,6 +35,11 @@ class Saturation(NamedTuple):
     reference: Any
     mutant: Any
 
+    @property
+    def differences(self) -> Any:
+        """Mutant - reference, ``(N, P, A, *output_shape)``, for each output."""
+        return keras.tree.map_structure(lambda m, r: m - r[:, None, None], self.mutant, self.reference)
+
     def __repr__(self) -> str:
         return shapes_shown(self)
 

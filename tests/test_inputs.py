@@ -223,6 +223,14 @@ def test_a_model_that_takes_any_length_asks_for_one_where_it_has_to():
     assert ism.explain(length=30).length == 30
 
 
+def test_a_sequence_too_short_for_a_model_of_any_length():
+    x = L.Input((None, A), name="dna")
+    ism = FastISM(keras.Model(x, L.GlobalMaxPooling1D()(L.Conv1D(2, LENGTH + 1)(x))), jit=JIT)
+    with pytest.raises(ModelError, match="too short for it. It said: ") as caught:
+        ism(X)
+    assert "\x1b" not in str(caught.value)
+
+
 def test_a_mutated_input_of_integers_is_refused_with_its_remedy():
     x = L.Input((LENGTH, A), dtype="int32", name="dna")
     model = keras.Model(x, L.Conv1D(2, 3)(L.Rescaling(1.0)(x)))

@@ -117,6 +117,7 @@ def test_saturate(make):
     own = (x[:, 2:9, None, :] == np.eye(A)).all(-1)
     stands = np.broadcast_to(result.reference[:, None, None], result.mutant.shape)
     np.testing.assert_array_equal(result.mutant[own], stands[own])
+    np.testing.assert_array_equal(result.differences, result.mutant - stands)
     np.testing.assert_allclose(result.reference, NaiveISM(model).reference(x), **tolerance())
 
 
