@@ -1,8 +1,8 @@
 """The only file that imports TensorFlow, JAX or torch.
 
 Everything else of the package is written in ``keras.ops`` and NumPy, and in methods of torch's tensors where
-:func:`in_place` says that they are. What differs between the backends is
-how a function is compiled, how weights reach a compiled function, and how a tensor becomes a NumPy array.
+:func:`in_place` says that they are. What differs between the backends is how a function is compiled, how weights reach
+a compiled function, and how a tensor becomes a NumPy array.
 """
 
 from __future__ import annotations

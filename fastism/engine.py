@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from fastism import answers, backend, sizes
-from fastism.functions import Cache, cache_of, chunk_function, reference_function, whole_function
+from fastism.functions import Cache, caches_of, chunk_function, reference_function, whole_function
 from fastism.mutations import Edits, Groups, group
 from fastism.plan import Plan, Program, make_plan
 from fastism.stretches import Division, divide
@@ -185,9 +185,9 @@ class Engine:
             out = results(first, [backend.to_numpy(r)[: end - first] for r in references])
             within = [groups if s is None else groups.between(*s) for s in stretches]
             most = max(map(len, within))
-            for k, (stretch, some) in enumerate(zip(stretches, within, strict=True)):
+            caches = caches_of(kept, [self.plan(edits.width, None, s) for s in stretches])
+            for stretch, some, cache in zip(stretches, within, caches, strict=True):
                 if len(some):
-                    cache = cache_of(kept, [self.plan(edits.width, None, s) for s in stretches], k)
                     batch = _Batch(taken, part, some, stretch, len(some) == most, cache, out, compact)
                     self._run_batch(batch, progress)
             first = end
@@ -334,10 +334,9 @@ class Engine:
             self._divisions[width] = divide(self.plan(width), EAGER_GAIN if eager else COMPILED_GAIN)
         division = self._divisions[width]
         used = sum(len(groups.between(*s)) > 0 for s in division.stretches)
-        if len(division.stretches) == 1:
+        few = eager and left < used * self.variants_in_chunk(width)  # a further chunk takes longer than it saves
+        if len(division.stretches) == 1 or few:
             return (None,)
-        if eager and left < used * self.variants_in_chunk(width):
-            return (None,)  # a further chunk takes longer than a narrower plan saves
         if not eager and width not in self._divided:
             tuner = self._tuner(width, groups.members)
             if not tuner.earns(1 - division.share, left // groups.members, used):

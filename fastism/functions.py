@@ -92,12 +92,14 @@ def _prepared(plan: Plan, steps: Iterable[int], values: Mapping[int, Tensor]) ->
     return found
 
 
-def cache_of(kept: Any, plans: Sequence[Plan], which: int) -> Cache:
-    """What plan number ``which`` needs of what the reference pass for some plans left."""
+def caches_of(kept: Any, plans: Sequence[Plan]) -> list[Cache]:
+    """For each plan, what it needs of what the reference pass for all of them left."""
     taps, masks, prepared = kept
-    by = _preparers(plans)[which]
-    own = {key: array for k in set(by) for key, array in prepared[k].items() if by[int(key.partition(":")[0])] == k}
-    return Cache({str(t): taps[str(t)] for t in plans[which].taps}, masks, own)
+    caches = []
+    for plan, by in zip(plans, _preparers(plans), strict=True):
+        own = {key: array for k in set(by) for key, array in prepared[k].items() if by[int(key.partition(":")[0])] == k}
+        caches.append(Cache({str(t): taps[str(t)] for t in plan.taps}, masks, own))
+    return caches
 
 
 def whole_function(program: Program) -> Callable[..., Any]:

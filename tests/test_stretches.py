@@ -102,6 +102,25 @@ def test_one_reference_pass_serves_all_stretches(monkeypatch):
     assert len(prepared) == (3 if keras.backend.backend() == "torch" else 1), "in each call, or where it is compiled"
 
 
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="nothing is compiled")
+def test_work_in_chunks_of_a_given_size_counts_as_work_done():
+    """Else stretches would never repay their compiling."""
+    ism = FastISM(valid_stack(), test_correctness=False, batch_size=12, jit=True)
+    ism.saturate(np.eye(4)[np.random.default_rng(0).integers(0, 4, (1, 120))])
+    (tuner,) = ism._engine._tuners.values()
+    assert tuner.earns(1.0, 0, 0)
+    assert ism.explain().chunk == 12
+
+
+def test_a_recurrent_layer_takes_as_much_in_every_stretch():
+    x = y = L.Input((120, 4))
+    for dilation in (1, 2, 4, 8):
+        y = L.Conv1D(5, 3, dilation_rate=dilation)(y)
+    pooled, recurrent = (keras.Model(x, L.Dense(1)(last(y))) for last in (L.GlobalAveragePooling1D(), L.LSTM(30)))
+    shares = [divide(plan_of(model), 0.001).share for model in (pooled, recurrent)]
+    assert shares[0] < shares[1] <= 1
+
+
 def test_nothing_to_do_is_not_divided():
     x = keras.Input((60, 4))
     plan = plan_of(keras.Model(x, L.Dropout(0.1)(x)))
