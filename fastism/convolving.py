@@ -15,16 +15,6 @@ from fastism import backend, inplace
 from fastism.kernels import Ints, Tensor, flat, like, matmul, overlay, place, unflat
 from fastism.window import constant
 
-#: Ways to convolve a window: by its inputs, by its outputs, or by the backend's own convolution.
-SPREAD, COLLECT, LIBRARY = "spread", "collect", "library"
-
-#: Relative costs of a multiply-accumulate in a large product and in the backend's convolution, and of a value written
-#: to memory and read again.
-PRODUCT, LIBRARY_PRODUCT, TRAFFIC = 0.008, 0.01, 0.5
-
-#: Channels of an output below which the backend's convolution is slow.
-FEW_CHANNELS = 16
-
 
 def spread(delta: Tensor, taps: Tensor, dilation: int, offset: Ints | int, width: int, groups: int = 1) -> Tensor:
     """Send every input position to the outputs it reaches: ``out[offset + w + k * dilation] += delta[w] @ taps[k]``.
@@ -65,40 +55,6 @@ def spread(delta: Tensor, taps: Tensor, dilation: int, offset: Ints | int, width
     if isinstance(offset, int):
         return overlay([(piece, at + offset) for piece, at in parts], width)
     return place(overlay(parts, natural), offset, width)
-
-
-def way_to_convolve(width: int, out: int, cin: int, cout: int, kernel: int, dilation: int) -> tuple[str, int]:
-    """The cheapest way to convolve a window, and how many neighbours it takes at once.
-
-    The ways are :data:`SPREAD`, which with one neighbour is :func:`spread` and with more :func:`spread_in_blocks`,
-    :data:`COLLECT`, :func:`collect_in_blocks`, and :data:`LIBRARY`, :func:`convolve`. Counted for each channel of the
-    output: products, of which the processor does many at once, and values written between the products and their sum,
-    or read once more for each block of outputs, which cost memory traffic.
-
-    Args:
-        width, out: Positions of the window and of the output's window.
-        cin, cout: Channels of the input and of the output.
-        kernel, dilation: Of the convolution.
-    """
-
-    def cost(way: tuple[str, int]) -> float:
-        name, block = way
-        if way == (SPREAD, 1):
-            return width * kernel * (PRODUCT * cin + TRAFFIC)
-        if name == LIBRARY:
-            return out * (kernel * cin * LIBRARY_PRODUCT + 4 * TRAFFIC)
-        rows = -(-(block + kernel - 1) // block)
-        filled = -(-(out if name == COLLECT else width) // (block * dilation)) * block * dilation
-        turned = 2 * TRAFFIC if dilation > 1 else 0.0
-        moved = 1 + rows * cin / cout if name == COLLECT else rows
-        return filled * (rows * block * PRODUCT * cin + moved * TRAFFIC + turned)
-
-    ways = [(SPREAD, block) for block in (1, 2, 4, 8, 16)]
-    if kernel > 1 and out < width:
-        ways += [(COLLECT, block) for block in (1, 2, 4, 8, 16)]
-    if kernel > 1 and cout >= FEW_CHANNELS:
-        ways.append((LIBRARY, 1))
-    return min(ways, key=cost)
 
 
 def band(taps: Tensor, block: int) -> Tensor:

@@ -11,7 +11,7 @@ from designs import DESIGNS
 from keras import tree
 from oracle import overwritten, predict, saturated, share_of_effect
 
-from fastism import FastISM, engine
+from fastism import FastISM, engine, karatsuba, ways
 from fastism.stretches import Division
 from fastism.testing import randomize
 from fastism.tuning import Tuner
@@ -56,6 +56,22 @@ def test_saturation(name):
     check(flat(result.mutant), saturated(model, inputs, DESIGNS[name].index), reference)
     for got, want in zip(flat(result.reference), reference, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="on torch no convolution is halved")
+@pytest.mark.parametrize(
+    "name",
+    "conv_causal conv_even residual_valid_cropped window_grows_over_everything three_pools second_input_mutated "
+    "transpose_valid deep_crop nested_and_called_twice activation_layers".split(),
+)
+def test_saturation_with_all_convolutions_halved(name, monkeypatch):
+    taken = []
+    halved = karatsuba.spread_by_halves
+    monkeypatch.setattr(karatsuba, "spread_by_halves", lambda *args: taken.append(1) or halved(*args))
+    for cost in ("PRODUCT", "LIBRARY_PRODUCT"):
+        monkeypatch.setattr(ways, cost, 100.0)  # as if nothing else took time
+    test_saturation(name)
+    assert taken
 
 
 @pytest.mark.parametrize("name", DESIGNS)

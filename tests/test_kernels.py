@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from fastism import convolving, kernels
+from fastism import convolving, karatsuba, kernels, ways
 
 G, M = 3, 2
 
@@ -237,12 +237,45 @@ def test_the_library_convolves_as_products_do(w, k, dilation, offset):
         np.testing.assert_allclose(numpy(got), numpy(want), rtol=1e-4, atol=1e-4)
 
 
+HALVED = [(2, 2), (3, 2), (2, 3), (3, 3), (4, 7), (7, 11), (8, 8), (13, 8), (9, 15), (30, 21)]
+
+
+@pytest.mark.parametrize(("w", "k", "depth"), [(w, k, d) for w, k in HALVED for d in (1, 2, 3) if 2**d <= min(w, k)])
+@pytest.mark.parametrize("offset", [0, -3, [-2, 0, 3]])
+def test_halves_give_what_products_of_taps_give(w, k, depth, offset):
+    rng = np.random.default_rng(w + k)
+    delta, taps = tensor(rng.normal(size=(3, 2, w, 4))), tensor(rng.normal(size=(1, 4, k, 5)))
+    offset = offset if isinstance(offset, int) else tensor(np.array(offset))
+    parts = karatsuba.parts(taps, depth)
+    assert len(parts) == 3**depth
+    for width in (2, w + k - 1, w + k + 4):
+        want = convolving.spread(delta, taps, 1, offset, width)
+        got = karatsuba.spread_by_halves(delta, parts, k, offset, width)
+        np.testing.assert_allclose(numpy(got), numpy(want), rtol=1e-4, atol=1e-4)
+
+
+def test_a_halved_convolution_takes_three_quarters_of_the_products():
+    assert karatsuba.counts(8, 8, 0)[0] == 64
+    assert [karatsuba.counts(8, 8, depth)[0] for depth in (1, 2, 3)] == [48, 36, 27]
+    assert karatsuba.counts(7, 11, 1)[0] == 4 * 6 + 3 * 5 + 4 * 6
+
+
 def test_blocks_and_the_library_are_for_wide_windows_and_long_kernels():
-    way = convolving.way_to_convolve
-    assert way(2000, 3000, 32, 32, 41, 25) == (convolving.SPREAD, 8), "SpliceAI, windows that grow"
-    assert way(4000, 4100, 32, 32, 11, 4)[0] == convolving.LIBRARY, "SpliceAI, wide windows"
-    assert way(1101, 101, 32, 32, 41, 25)[0] != convolving.SPREAD, "SpliceAI, of which the ends are cropped"
-    assert way(1101, 101, 32, 4, 41, 25)[0] == convolving.COLLECT, "the same, with few channels"
-    assert way(1041, 1000, 128, 1, 75, 1)[0] == convolving.SPREAD, "ChromBPNet's profile, of one channel"
-    assert way(7, 17, 300, 200, 11, 1) == (convolving.SPREAD, 1), "Basset's second convolution"
-    assert way(535, 1047, 64, 64, 3, 256) == (convolving.SPREAD, 1), "BPNet"
+    way = ways.cheapest
+    assert way(2000, 3000, 32, 32, 41, 25) == (ways.SPREAD, 8), "SpliceAI, windows that grow"
+    assert way(4000, 4100, 32, 32, 11, 4)[0] == ways.LIBRARY, "SpliceAI, wide windows"
+    assert way(1101, 101, 32, 32, 41, 25)[0] != ways.SPREAD, "SpliceAI, of which the ends are cropped"
+    assert way(1101, 101, 32, 4, 41, 25)[0] == ways.COLLECT, "the same, with few channels"
+    assert way(1041, 1000, 128, 1, 75, 1)[0] == ways.SPREAD, "ChromBPNet's profile, of one channel"
+    assert way(535, 1047, 64, 64, 3, 256) == (ways.SPREAD, 1), "BPNet"
+
+
+def test_halves_are_for_many_channels_and_several_taps():
+    way = ways.cheapest
+    assert way(13, 20, 640, 640, 8, 1) == (ways.HALVES, 3), "Beluga"
+    assert way(7, 17, 300, 200, 11, 1) == (ways.HALVES, 2), "Basset's second convolution"
+    assert way(7, 17, 300, 200, 11, 1, halves=False) == (ways.SPREAD, 1), "the same, where halves may not be taken"
+    assert way(7, 14, 64, 64, 8, 1)[0] != ways.HALVES, "few channels: the sums would cost more than the products"
+    assert way(4, 8, 256, 60, 3, 1) == (ways.SPREAD, 1), "DeepSTARR's second convolution"
+    assert way(1, 11, 300, 200, 11, 1) == (ways.SPREAD, 1), "one position"
+    assert way(7, 27, 300, 200, 11, 2)[0] != ways.HALVES, "dilated"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from fastism import backend, convolving, kernels
+from fastism import backend, convolving, karatsuba, kernels, ways
 from fastism.rules.step import DELTA, At, Cost, Given, Local, Step, Tensor, channels, only
 from fastism.window import Ints, Slide, Span, Spread, through, trimmed
 
@@ -47,12 +47,14 @@ class Convolve(Step):
         if stride == 1:
             taps = _grouped(ops.flip(kernel, axis=0), self.groups)
             way, block = self._way(given)
-            if way == convolving.LIBRARY:
+            if way == ways.LIBRARY:
                 return {"kernel": kernel}
-            if (way, block) == (convolving.SPREAD, 1):
+            if (way, block) == (ways.SPREAD, 1):
                 return {"taps": taps}
+            if way == ways.HALVES:
+                return {f"part{i}": part for i, part in enumerate(karatsuba.parts(taps, block))}
             band = convolving.band(taps, block)
-            return {"band": band if way == convolving.SPREAD else convolving.collected(band, block, self.slide.kernel)}
+            return {"band": band if way == ways.SPREAD else convolving.collected(band, block, self.slide.kernel)}
         if self.groups > 1:
             return {"kernel": kernel}
         k, cin, cout = kernel.shape
@@ -83,20 +85,24 @@ class Convolve(Step):
         delta, dilation = _as_lines(window.delta), self.slide.dilation
         if "kernel" in at.prepared:
             return convolving.convolve(delta, at.prepared["kernel"], dilation, offset, out.width)
+        way, block = self._way(at.given)
+        if way == ways.HALVES:
+            parts = [at.prepared[f"part{i}"] for i in range(len(at.prepared))]
+            return karatsuba.spread_by_halves(at.runtime.kept(delta), parts, self.slide.kernel, offset, out.width)
         if "band" in at.prepared:
-            way, block = self._way(at.given)
-            blocks = convolving.spread_in_blocks if way == convolving.SPREAD else convolving.collect_in_blocks
+            blocks = convolving.spread_in_blocks if way == ways.SPREAD else convolving.collect_in_blocks
             return blocks(delta, at.prepared["band"], block, self.slide.kernel, dilation, offset, out.width)
         return convolving.spread(delta, at.prepared["taps"], dilation, offset, out.width, self.groups)
 
     def _way(self, given: Given) -> tuple[str, int]:
-        """How to convolve, and how many neighbours are taken at once."""
+        """How to convolve, and how many neighbours are taken at once, or how often it is halved."""
         if self.groups > 1 or backend.in_place():
-            return convolving.SPREAD, 1
+            return ways.SPREAD, 1
         out = trimmed(only([self.place(given).span]), given.need)
         cin, cout = math.prod(given.shapes[0][1:]), channels(given.out_shape)
         width = only(given.spans).width
-        return convolving.way_to_convolve(width, out.width, cin, cout, self.slide.kernel, self.slide.dilation)
+        halves = given.dtype in ("float32", "float64") and not backend.on_gpu()  # differences lose digits
+        return ways.cheapest(width, out.width, cin, cout, self.slide.kernel, self.slide.dilation, halves=halves)
 
     def _strided(self, at: At, window, out: Span) -> Tensor:
         """Blocks of ``stride`` positions become channels; then it is a convolution of stride 1."""
