@@ -201,6 +201,15 @@ def is_asynchronous() -> bool:
     return name() == "jax" or on_gpu()
 
 
+def runs_two_at_once() -> bool:
+    """Whether two compiled functions at a time take less than one after the other: on TensorFlow, on a CPU.
+
+    Many of a function's operations run on one core. On JAX the same would do, but what is set for a thread, such as 64
+    bits, would not hold in another.
+    """
+    return name() == "tensorflow" and not on_gpu()
+
+
 def on_gpu() -> bool:
     """Whether the backend computes on a GPU."""
     if name() == "torch":

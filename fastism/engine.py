@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +85,7 @@ class _Sent:
         wanted: How many groups were asked for.
         begin: Its first group.
         edit, start: Which edits it holds, -1 for none, and where they begin.
-        answers: Tensors of the backend.
+        answers: Tensors of the backend; where it runs in a thread, their future, and the seconds that it takes there.
         compiled: Whether it ran a function that had been compiled before.
         seconds: What starting it took.
     """
@@ -228,9 +230,18 @@ class Engine:
         return self._reference_function(width, stretches)(tensors)
 
     def _run_batch(self, batch: _Batch, progress: Callable[[int], Any] | None) -> None:
+        """Run all chunks, two at a time where that is quicker."""
+        together = self.mode == backend.XLA and backend.runs_two_at_once()
+        with ThreadPoolExecutor(2) if together else contextlib.nullcontext() as pool:
+            self._run_chunks(batch, progress, pool)
+
+    def _run_chunks(
+        self, batch: _Batch, progress: Callable[[int], Any] | None, pool: ThreadPoolExecutor | None
+    ) -> None:
         """Run all chunks; where calls return at once, each is under way while the one before is fetched and written."""
         groups, width, begin, pending = batch.groups, batch.edits.width, 0, None
-        ahead, clock, shapes = backend.is_asynchronous(), time.perf_counter(), dict[int, Shape]()
+        ahead, clock = pool is not None or backend.is_asynchronous(), time.perf_counter()
+        shapes = dict[int, Shape]()
         while begin < len(groups) or pending is not None:
             sent = None
             if begin < len(groups):
@@ -240,8 +251,9 @@ class Engine:
                 if known not in shapes:
                     shapes[known] = self._shape(batch, wanted, left)
                 shape = shapes[known]
+                alone = pending is None and shape.groups >= left
                 try:
-                    sent = self._sent(batch, shape, begin, wanted)
+                    sent = self._sent(batch, shape, begin, wanted, None if alone else pool)
                 except Exception as error:
                     self._back_off(shape, error)
                     shapes.clear()
@@ -251,15 +263,21 @@ class Engine:
                 if chunk is None:
                     continue
                 try:
-                    done = self._received(batch, chunk)
+                    done, took = self._received(batch, chunk)
                 except Exception as error:
                     self._back_off(chunk.shape, error)
                     shapes.clear()
+                    if sent is not None and isinstance(sent.answers, Future):
+                        sent.answers.exception()  # wait until it lets go of its memory
                     begin, sent = chunk.begin, None
                     break
                 now = time.perf_counter()
-                if batch.notes and chunk.shape.groups <= len(groups):  # else it is mostly filling
-                    self._note(chunk, now - clock)
+                seconds = now - clock
+                if took is not None:  # of two at a time, each takes twice as long
+                    beside = sent is not None and isinstance(sent.answers, Future)
+                    seconds = took / 2 if beside else None
+                if batch.notes and seconds is not None and chunk.shape.groups <= len(groups):  # else mostly filling
+                    self._note(chunk, seconds)
                 clock = now
                 if progress is not None:
                     progress(done)
@@ -273,8 +291,10 @@ class Engine:
         seconds = (seconds if chunk.compiled else chunk.seconds) * chunk.wanted / size
         self._tuner(shape.width, shape.members).note(chunk.wanted, seconds, fresh=not chunk.compiled)
 
-    def _sent(self, batch: _Batch, shape: Shape, begin: int, wanted: int) -> _Sent:
-        """Start the chunk that begins with group ``begin``."""
+    def _sent(
+        self, batch: _Batch, shape: Shape, begin: int, wanted: int, pool: ThreadPoolExecutor | None = None
+    ) -> _Sent:
+        """Start the chunk that begins with group ``begin``, in a thread if there is a pool and it is compiled."""
         clock = time.perf_counter()
         groups, plan = batch.groups, self.plan(shape.width, shape.reach, shape.stretch)
         compiled = shape in self._chunks or (self.mode == backend.EAGER and bool(self._chunks))
@@ -285,18 +305,20 @@ class Engine:
         mutated = batch.inputs[self.program.graph.inputs.index(self.program.mutated)]
         delta = answers.deltas(mutated, batch.edits, sequence, start, edit)
         cache = batch.cache
-        found = run(cache.taps, cache.masks, cache.prepared, sequence.astype(np.int32), plan.slots(start), delta)
+        given = cache.taps, cache.masks, cache.prepared, sequence.astype(np.int32), plan.slots(start), delta
+        found = pool.submit(_timed, run, *given) if pool is not None and compiled else run(*given)
         return _Sent(shape, wanted, begin, edit, start, found, compiled, time.perf_counter() - clock)
 
-    def _received(self, batch: _Batch, sent: _Sent) -> int:
-        """Wait for a chunk and write its results; how many variants it held."""
-        found = [backend.to_numpy(a) for a in sent.answers]
+    def _received(self, batch: _Batch, sent: _Sent) -> tuple[int, float | None]:
+        """Wait for a chunk and write its results: how many variants it held, and what it took if in a thread."""
+        found, took = sent.answers.result() if isinstance(sent.answers, Future) else (sent.answers, None)
+        found = [backend.to_numpy(a) for a in found]
         shape, origins = sent.shape, None
         if batch.compact:
             origins = functools.partial(self.window, shape.width)
         plan = self.plan(shape.width, shape.reach, shape.stretch)
         answers.write(plan, found, sent.edit, sent.start, batch.edits, batch.out, origins)
-        return int((sent.edit >= 0).sum())
+        return int((sent.edit >= 0).sum()), took
 
     def _back_off(self, shape: Shape, error: Exception) -> None:
         """Take chunks of half the size after one did not fit into memory, and pass on any other error."""
@@ -432,6 +454,12 @@ class Engine:
         span = plan.spans[tensor]
         size = min(span.width, span.length)
         return np.clip(span.start, 0, span.length - size).astype(np.int64), size
+
+
+def _timed(run: Callable[..., Any], *args: Any) -> tuple[list[np.ndarray], float]:
+    """What a chunk gives, and the seconds that it took."""
+    clock = time.perf_counter()
+    return [backend.to_numpy(a) for a in run(*args)], time.perf_counter() - clock
 
 
 def _padded(x: np.ndarray, n: int) -> np.ndarray:

@@ -89,7 +89,8 @@ def chunk_bounds(plan: Plan, memory: int, *, one_by_one: bool) -> tuple[int, int
         memory: Bytes that references and chunks may take.
         one_by_one: Whether operations are not compiled.
     """
-    most = min(most_variants(plan, memory), MOST_VARIANTS)
+    together = 2 if not one_by_one and backend.runs_two_at_once() else 1
+    most = min(max(most_variants(plan, memory) // together, 1), MOST_VARIANTS)
     start = most
     if not backend.on_gpu():
         # op by op, and on TensorFlow, small chunks lose more in calls than they gain in cache; JAX asks for all its

@@ -86,8 +86,9 @@ def failing(real, most):
     return make
 
 
-def test_chunks_are_halved_where_memory_runs_out_and_nothing_is_done_twice(monkeypatch):
-    ism = FastISM(model(), test_correctness=False, jit=JIT, batch_size=60)
+@pytest.mark.parametrize("jit", sorted({JIT, keras.backend.backend() != "torch"}))  # compiled, two run at a time
+def test_chunks_are_halved_where_memory_runs_out_and_nothing_is_done_twice(monkeypatch, jit):
+    ism = FastISM(model(), test_correctness=False, jit=jit, batch_size=60)
     x = one_hot(2, 101)
     want = ism.saturate(x).mutant
     engine, seen = ism._engine, []

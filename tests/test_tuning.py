@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 
 import keras
 import numpy as np
@@ -111,6 +112,7 @@ def test_a_size_is_judged_by_what_a_chunk_held(monkeypatch):
         pytest.skip("on torch a chunk has the size that was asked for")
     noted = []
     clock = itertools.count()
+    monkeypatch.setattr(engine.backend, "runs_two_at_once", lambda: False)
     monkeypatch.setattr(engine.time, "perf_counter", lambda: float(next(clock)))
     monkeypatch.setattr(Tuner, "propose", lambda self, left: 4)
     monkeypatch.setattr(Tuner, "note", lambda self, size, seconds, *, fresh=False: noted.append((size, seconds)))
@@ -124,3 +126,23 @@ def test_a_size_is_judged_by_what_a_chunk_held(monkeypatch):
         assert size == 4
         assert seconds * 3 / 4 == pytest.approx(round(seconds * 3 / 4))
         assert seconds != round(seconds) or round(seconds) % 4 == 0
+
+
+def test_two_chunks_at_a_time_give_the_same(monkeypatch):
+    """On TensorFlow, compiled. A chunk whose neighbour is not under way tells nothing of what one of two takes."""
+    threads, noted = set(), []
+    timed = engine._timed
+    monkeypatch.setattr(engine, "_timed", lambda *args: threads.add(threading.get_ident()) or (timed(*args)[0], 7.0))
+    monkeypatch.setattr(Tuner, "note", lambda self, size, seconds, *, fresh=False: noted.append((seconds, fresh)))
+    x = keras.Input((60, 4))
+    model = randomize(keras.Model(x, L.Dense(2)(L.Flatten()(L.Conv1D(5, 7, activation="relu")(x)))))
+    want = FastISM(model, test_correctness=False, jit=keras.backend.backend() == "jax", batch_size=16).saturate(X)
+    noted.clear()
+    got = FastISM(model, test_correctness=False, batch_size=24, jit=True).saturate(X)  # 180 groups, 8 or so at once
+    np.testing.assert_allclose(got.mutant, want.mutant, atol=1e-5)
+    if keras.backend.backend() != "tensorflow":
+        assert not threads
+        return
+    assert threads - {threading.get_ident()}
+    assert [seconds for seconds, fresh in noted if not fresh] == [7.0 / 2] * (len(noted) - 1)
+    assert 180 // 8 - 4 <= len(noted) <= 180 // 8
