@@ -379,8 +379,10 @@ class Engine:
         starts = groups.start
         ends = np.minimum(np.arange(len(starts)) + count, len(starts)) - 1  # a chunk may begin anywhere
         spread = int((starts[ends] - starts).max()) if len(starts) else 0
-        length = self.program.shapes[self.program.mutated][0]
-        return Shape(sequences, count, members, width, min(_power_of_two_above(spread + 1), length), batch.stretch)
+        reach = min(_power_of_two_above(spread + 1), self.program.shapes[self.program.mutated][0])
+        if spread < count:  # at every position, or nearly
+            reach = min(reach, count)
+        return Shape(sequences, count, members, width, reach, batch.stretch)
 
     def variants_in_chunk(self, width: int) -> int:
         """How many variants make a chunk: as many as asked for, or as many as were fastest so far."""

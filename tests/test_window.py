@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers as L
 
+from fastism.rules.reduce import chunk_width
 from fastism.window import (
     WHOLE,
     Identity,
     Slide,
+    Span,
     Spread,
     clip,
     constant,
@@ -302,3 +304,13 @@ def test_constant_and_grain():
     assert grain(np.array([4, -8, 0]), 12) == 4
     assert grain(np.array([0, 0]), 0) == 1
     assert b.changed().tolist() == [3] * 6
+
+
+@pytest.mark.parametrize("reach", [1, 5, 40])
+def test_the_frame_of_a_chunk_is_as_wide_as_its_windows_need(reach):
+    """Also near the ends, where windows begin before the first position or end behind the last."""
+    start = np.clip(np.arange(100) * 3 // 6 - 8, -7, 36) * 2
+    span = Span(start, 16, np.maximum(start, 0), np.minimum(start + 16, 80), 80)
+    apart = max(int(abs(start[i] - start[j])) for i in range(100) for j in range(i, min(i + reach + 1, 100)))
+    assert start.min() < 0 < 80 < start.max() + 16
+    assert chunk_width(span, reach) == 16 + apart

@@ -93,7 +93,7 @@ _WIDTHS: MutableMapping[Span, dict[int, int]] = weakref.WeakKeyDictionary()
 
 
 def _chunk_width(span: Span, reach: int) -> int:
-    start, places = span.start, np.arange(len(span.start))
+    start, places = span.start - span.start.min(), np.arange(len(span.start))  # windows may begin before position 0
     first, end = Ranges(start, start).hull(places, places + reach + 1)  # windows need not follow the edits' order
     wide = int((end - 1 - first).max()) + span.width
     unit = math.gcd(span.grain, span.length)
