@@ -131,16 +131,24 @@ def _within(offset: int, length: int, width: int) -> tuple[int, int]:
 
 
 def fill_outside(window: Tensor, start: Ints, length: int, filling: float) -> Tensor:
-    """What :func:`fastism.kernels.fill_outside` gives, of starts that are known; writes into ``window``."""
+    """What :func:`fastism.kernels.fill_outside` gives, of starts that are known; writes into ``window``.
+
+    Only the groups that hang over are looked at, and of them only the stretch of positions where any does.
+    """
     width = window.shape[2]
-    before = min(max(-int(start.min()), 0), width)
-    after = max(int(start.max()) + width - length, 0)
-    for first, last in ((0, before), (max(width - after, before), width)):
-        if first < last:
-            where = start[:, None] + np.arange(first, last)
-            outside = backend.to_tensor((where < 0) | (where >= length), window)
-            part = window[:, :, first:last]
-            part.masked_fill_(outside.reshape(len(start), 1, last - first, *[1] * (window.dim() - 3)), filling)
+    before, after = np.maximum(-start, 0), np.maximum(start + width - length, 0)
+    for hangs, first, last in (
+        (before, 0, min(int(before.max()), width)),
+        (after, max(width - int(after.max()), 0), width),
+    ):
+        groups = np.flatnonzero(hangs)
+        if not len(groups):
+            continue
+        low, high = groups[0], groups[-1] + 1
+        where = start[low:high, None] + np.arange(first, last)
+        outside = backend.to_tensor((where < 0) | (where >= length), window)
+        part = window[low:high, :, first:last]
+        part.masked_fill_(outside.reshape(high - low, 1, last - first, *[1] * (window.dim() - 3)), filling)
     return window
 
 

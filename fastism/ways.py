@@ -10,8 +10,8 @@ SPREAD, HALVES, COLLECT, LIBRARY = "spread", "halves", "collect", "library"
 #: Relative costs of a multiply-accumulate in a large product and in the backend's convolution, and of a value written
 #: to memory and read again.
 PRODUCT, LIBRARY_PRODUCT, TRAFFIC = 0.008, 0.01, 0.5
-#: The same of a value of the input copied, and of one of the output added up, to halve a convolution.
-HALF_IN, HALF_OUT = 0.25, 0.5
+#: The same of a value of the input copied, and of one of the output added up to halve a convolution.
+COPY, HALF_OUT = 0.25, 0.5
 #: What a halved convolution may cost of the cheapest other way: it makes more and smaller products.
 HALVES_PAY = 0.92
 
@@ -30,8 +30,8 @@ def cheapest(
     :func:`~fastism.convolving.spread_in_blocks`, :data:`HALVES`, :func:`fastism.karatsuba.spread_by_halves`,
     :data:`COLLECT`, :func:`~fastism.convolving.collect_in_blocks`, and :data:`LIBRARY`,
     :func:`~fastism.convolving.convolve`. Counted for each channel of the output: products, of which the processor does
-    many at once, and values written between the products and their sum, or read once more for each block of outputs,
-    which cost memory traffic.
+    many at once, and values written between the products and their sum, read once more for each block of outputs, or
+    copied to fill the last block, which cost memory traffic.
 
     Args:
         width, out: Positions of the window and of the output's window.
@@ -46,14 +46,15 @@ def cheapest(
             return width * kernel * (PRODUCT * cin + TRAFFIC)
         if name == HALVES:
             pairs, inputs, outputs = karatsuba.counts(width, kernel, block)
-            return (pairs * (PRODUCT * cin + TRAFFIC) + inputs * HALF_IN * cin / cout + outputs * HALF_OUT) / HALVES_PAY
+            return (pairs * (PRODUCT * cin + TRAFFIC) + inputs * COPY * cin / cout + outputs * HALF_OUT) / HALVES_PAY
         if name == LIBRARY:
             return out * (kernel * cin * LIBRARY_PRODUCT + 4 * TRAFFIC)
         rows = -(-(block + kernel - 1) // block)
         filled = -(-(out if name == COLLECT else width) // (block * dilation)) * block * dilation
         turned = 2 * TRAFFIC if dilation > 1 else 0.0
         moved = 1 + rows * cin / cout if name == COLLECT else rows
-        return filled * (rows * block * PRODUCT * cin + moved * TRAFFIC + turned)
+        copied = width * COPY * cin / cout if name == SPREAD and dilation == 1 and filled > width else 0.0
+        return filled * (rows * block * PRODUCT * cin + moved * TRAFFIC + turned) + copied
 
     ways = [(SPREAD, block) for block in (1, 2, 4, 8, 16)]
     if halves and dilation == 1:

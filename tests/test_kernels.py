@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from fastism import convolving, karatsuba, kernels, ways
+from fastism import backend, convolving, karatsuba, kernels, ways
 
 G, M = 3, 2
 
@@ -125,6 +125,20 @@ def test_mask_zeroes_what_hangs_over_the_ends(rest):
     equal(kernels.fill_outside(tensor(delta), tensor(start), length, 0), want)
     assert (want[0, :, :2] == 0).all()
     assert (want[1] != 0).all()
+
+
+@pytest.mark.skipif(not backend.in_place(), reason="only torch writes into its tensors")
+@pytest.mark.parametrize("start", [(-2, 1, 4), (4, -9, 9), (0, 1, 1), (-3, -1, -2)])
+@pytest.mark.parametrize("rest", [(4,), (1, 4), ()])
+def test_mask_written_into_windows_whose_starts_are_known(rest, start):
+    """A window between two that hang over, windows that hang over both ends, and ones wholly outside."""
+    delta, start = numbers(G, M, 6, *rest), np.array(start)
+    for length in (3, 7):
+        want = delta.copy()
+        for g, w in np.ndindex(G, 6):
+            if not 0 <= start[g] + w < length:
+                want[g, :, w] = 5
+        equal(kernels.fill_outside(tensor(delta.copy()), start, length, 5, over=True), want)
 
 
 def test_mask_stops_infinities():
@@ -266,7 +280,8 @@ def test_blocks_and_the_library_are_for_wide_windows_and_long_kernels():
     assert way(4000, 4100, 32, 32, 11, 4)[0] == ways.LIBRARY, "SpliceAI, wide windows"
     assert way(1101, 101, 32, 32, 41, 25)[0] != ways.SPREAD, "SpliceAI, of which the ends are cropped"
     assert way(1101, 101, 32, 4, 41, 25)[0] == ways.COLLECT, "the same, with few channels"
-    assert way(1041, 1000, 128, 1, 75, 1)[0] == ways.SPREAD, "ChromBPNet's profile, of one channel"
+    assert way(1040, 1114, 128, 1, 75, 1) == (ways.SPREAD, 4), "ChromBPNet's profile, of one channel"
+    assert way(1041, 1115, 128, 1, 75, 1) == (ways.SPREAD, 1), "the same, where blocks of 4 would need a copy"
     assert way(535, 1047, 64, 64, 3, 256) == (ways.SPREAD, 1), "BPNet"
 
 
