@@ -17,6 +17,8 @@ TOLERANCE = 1e-3
 TOLERANCE_TF32 = 5e-2
 #: Runs until nothing more is compiled, at most, and seconds from which one that compiled nothing is enough.
 MOST_RUNS, LONG = 16, 5
+#: Seconds of work after which all is compiled that thousands of sequences would repay.
+LONG_WORK = 3600.0
 
 
 def timed(call: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, float]:
@@ -26,12 +28,20 @@ def timed(call: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, flo
     return result, time.perf_counter() - begun
 
 
-def settle(ism: Any, *args: Any) -> None:
+def settle(ism: Any, *args: Any, long: bool = False) -> None:
     """Repeat ``ism.saturate`` until it compiles nothing more, three times running, or once where it takes long.
 
     A handful of chunks is not compiled at first, and long work tries chunks of other sizes, and stretches.
+
+    Args:
+        ism: That has run once.
+        args: Of ``saturate``.
+        long: Whether to compile what only thousands of sequences repay.
     """
     engine, quiet = ism._engine, 0
+    if long:
+        for tuner in engine._tuners.values():
+            tuner.worked(LONG_WORK)
     for _ in range(MOST_RUNS):
         before = set(engine._chunks), dict(engine._few)
         _, seconds = timed(ism.saturate, *args)

@@ -44,7 +44,7 @@ from benchmarks.harness import (
 from benchmarks.machine import BACKENDS, load, machine, now, peak_memory, versions
 from benchmarks.processes import fresh
 from benchmarks.report import FOLDER, PERFORMANCE, README, write_json
-from benchmarks.speed_table import label, table
+from benchmarks.speed_table import label, rates, table
 
 NAME = "speed"
 RESULTS = FOLDER / f"{NAME}.json"
@@ -94,7 +94,7 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
     ism, construct = timed(fastism.FastISM, model, test_correctness=checked, **options)
     _, first = timed(ism.saturate, x, start, end)
     memory["fast"], on_device["fast"] = peak_memory(), devices.peak_memory()
-    settle(ism, x, start, end)
+    settle(ism, x, start, end, long=True)
 
     cells = substitutions(x, start, end)
     batches = [b for b in request["naive_batches"] if b * length <= BIG] or request["naive_batches"][:1]
@@ -139,6 +139,7 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
             "scaled_s": scaled,
         },
         "speedup": speedup,
+        "naive_macs": explained.naive,
         "ideal_speedup": explained.ideal_speedup,
         "share_of_ideal": speedup / explained.ideal_speedup,
         "outputs": outputs,
@@ -262,7 +263,11 @@ def _parse_batch(_: click.Context, __: click.Parameter, value: str) -> int | str
 def main(**options: Any) -> None:
     """Time FastISM against the model's own predict, on every installed backend."""
     output, device = shared.place(options, NAME), options["device"]
-    places = {(PERFORMANCE, NAME): table, (README, NAME): lambda report: table(report, SHORT)}
+    places = {
+        (PERFORMANCE, NAME): table,
+        (PERFORMANCE, "rates"): rates,
+        (README, NAME): lambda report: table(report, SHORT),
+    }
     if shared.shown(options, output, table, places):
         return
     quick = options["quick"]

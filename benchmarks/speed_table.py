@@ -1,4 +1,4 @@
-"""The table of the speed benchmark."""
+"""The tables of the speed benchmark."""
 
 from __future__ import annotations
 
@@ -35,6 +35,28 @@ def table(report: Mapping[str, Any], backends: Sequence[str] = BACKENDS) -> str:
     ]
     rows = [_row(result, on_device) for result in shown]
     return "\n".join([_caption(report), "", markdown(head, rows, head[2:])])
+
+
+def rates(report: Mapping[str, Any]) -> str:
+    """How many multiply-accumulates both sides do in a second, counted as two operations each, as a Markdown table.
+
+    Of `FastISM` those count that a mutation needs, so that its rate beside that of naive is what is reached of the
+    ideal.
+    """
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for result in report["results"]:
+        if result["error"] is None and "naive_macs" in result:
+            operations = 2e-9 * result["naive_macs"] * result["variants"]
+            naive, fast = result["naive"]["scaled_s"], result["fast"]["median_s"] * result["ideal_speedup"]
+            which = label(result["backend"], result.get("tf32"))
+            found.setdefault(result["model"], {})[which] = operations / naive, operations / fast
+    backends = list(dict.fromkeys(which for row in found.values() for which in row))
+    head = ("model", *(f"{side}, {which}" for side in ("naive", "fast") for which in backends))
+    rows = [
+        (CASES[model].title, *(f"{row[which][i]:.0f}" if which in row else "" for i in (0, 1) for which in backends))
+        for model, row in found.items()
+    ]
+    return markdown(head, rows, head[1:])
 
 
 def label(backend: str, tf32: bool | None) -> str:

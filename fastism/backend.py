@@ -168,10 +168,11 @@ def _or_else(first: Callable[..., Any], second: Callable[..., Any], failure: typ
     chosen = [first]
 
     def run(*args):
+        choice = chosen[0]  # another thread may choose anew meanwhile
         try:
-            return chosen[0](*args)
+            return choice(*args)
         except failure:
-            if chosen[0] is second:
+            if choice is second:
                 raise
             chosen[0] = second
             return second(*args)
@@ -194,6 +195,15 @@ def with_autograph(fn: Callable[..., Any]) -> Callable[..., Any]:
     import tensorflow as tf
 
     return fn if tf.executing_eagerly() else tf.function(fn)
+
+
+def in_graph() -> bool:
+    """Whether TensorFlow is tracing a function, in which tensors have no values."""
+    if name() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return not tf.executing_eagerly()
 
 
 def is_asynchronous() -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from keras import ops, tree
 
+from fastism import backend
 from fastism.errors import ModelError
 from fastism.graph import Graph
 from fastism.sequences import one_hot
@@ -65,7 +66,13 @@ def read_inputs(x: Any, graph: Graph, mutated: int) -> list[np.ndarray]:
         ValueError: On a wrong number of inputs, rank, length, alphabet or batch, or values that are not finite or do
             not fit the input's dtype.
         TypeError: If an input is not numeric.
+        RuntimeError: Within a ``tf.function``.
     """
+    if backend.in_graph():
+        raise RuntimeError(
+            "FastISM was called while TensorFlow traces a function (tf.function, or the map of a dataset), where "
+            "tensors have no values; it takes and gives arrays. Call it outside, with the sequences themselves."
+        )
     parts = _parts(x, graph)
     arrays = [_array(p, graph, t, t == mutated) for p, t in zip(parts, graph.inputs, strict=True)]
     sizes = [len(a) for a in arrays]

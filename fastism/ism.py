@@ -81,8 +81,8 @@ class FastISM(Mutate):
         memory: What reference activations and chunks may take beside the model, the results and the framework itself:
             bytes, or a text such as ``"4GB"``; ``"auto"`` for half of what is free (no more than 4 GiB on a CPU). Less
             makes smaller chunks. Where memory runs out all the same, chunks are halved, and what is done is kept.
-        jit: False runs chunks op by op: no compiling, slower chunks. ``"auto"`` and True compile, with XLA on
-            TensorFlow and JAX; torch always runs op by op.
+        jit: False runs chunks op by op: no compiling, slower chunks. True compiles with XLA, on TensorFlow and JAX;
+            ``"auto"`` too, but on TensorFlow not the first four chunks of a size. torch always runs op by op.
         strict: Raise if any call has no rule and would be computed whole.
         channels: Which channels of the mutated input are letters, as indices or a slice; all by default. The others
             keep their values.

@@ -67,6 +67,11 @@ class Tuner:
             work = max(self._spent, self._rate(self.best) * left)
             return self._spent > 0 and saved * work > compiled * self._compiling
 
+    def worked(self, seconds: float) -> None:
+        """Count work that was not noted chunk by chunk: what costs compiling is worth it from then on, or sooner."""
+        with self._lock:
+            self._spent += seconds
+
     def limit(self, most: int) -> None:
         """Chunks of more than ``most`` do not fit into memory."""
         with self._lock:

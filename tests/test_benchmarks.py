@@ -105,6 +105,17 @@ def test_the_table_has_a_row_for_each_run(speed, run, report):
     assert lines[5] in again.output
 
 
+def test_rates_are_those_of_the_multiply_accumulates_that_count(speed, report, measured):
+    lines = speed.rates(report).splitlines()
+    assert len(lines) == 3, "the run that failed has no rate"
+    title, naive, fast = lines[2].strip("| ").split(" | ")
+    assert title.startswith("BPNet")
+    operations = 2 * measured["naive_macs"] * measured["variants"]
+    assert float(naive) == pytest.approx(operations / measured["naive"]["scaled_s"] / 1e9, abs=0.5)
+    share = measured["share_of_ideal"]
+    assert float(fast) == pytest.approx(operations / measured["naive"]["scaled_s"] * share / 1e9, abs=0.5)
+
+
 def test_results_are_measured_anew_in_an_existing_file(speed, report, tmp_path, monkeypatch):
     """With `measure_fresh` played by a copy of what is there."""
     path = tmp_path / "speed.json"

@@ -92,6 +92,19 @@ def test_sequences_that_do_not_fit(x, error, message):
         ism().saturate(x)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow traces what its users call")
+def test_calls_within_a_traced_function():
+    import tensorflow as tf
+
+    ism = FastISM(one_input())
+    x = np.eye(A, dtype="float32")[np.arange(LENGTH) % A][None]
+    want = ism.saturate(x).mutant
+    for given in (x, tf.constant(x)):
+        with pytest.raises(RuntimeError, match=r"tf\.function.*outside"):
+            tf.function(lambda x: ism.saturate(x).mutant, autograph=False)(given)
+    np.testing.assert_array_equal(ism.saturate(x).mutant, want)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite(bad):
     x = sequences()

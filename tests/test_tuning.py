@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
 import pytest
 from keras import layers as L
 
-from fastism import FastISM, engine
+from fastism import FastISM, backend, engine
 from fastism.testing import randomize
 from fastism.tuning import SAMPLES, Tuner
 
@@ -60,6 +61,17 @@ def test_a_new_size_is_tried_only_when_compiling_pays():
     assert 12 in much_done
 
 
+def test_work_done_elsewhere_counts():
+    tuner = Tuner(24, 6, 512)
+    tuner.note(24, 5.0, fresh=True)
+    tuner.note(24, 1.0)
+    assert not tuner.earns(0.1, 24, 4)
+    tuner.worked(100.0)
+    assert not tuner.earns(0.1, 24, 4)
+    tuner.worked(100.0)
+    assert tuner.earns(0.1, 24, 4)
+
+
 def test_what_does_not_fit_is_not_tried_again():
     tuner = Tuner(64, 6, 512)
     tuner.limit(32)
@@ -104,6 +116,30 @@ def test_small_jobs_are_not_compiled_on_tensorflow(monkeypatch):
     assert len(compiled) == 1
     for mutant in few:
         np.testing.assert_allclose(mutant, few[-1], atol=1e-5)
+
+
+def test_threads_that_fail_at_once_both_fall_back():
+    """While one thread tries what does not compile, another has found out and chosen the rest."""
+    both = threading.Barrier(2, timeout=20)
+
+    def first(x):
+        both.wait()
+        raise ValueError("does not compile")
+
+    run = backend._or_else(first, lambda x: x + 1, ValueError)
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(run, [1, 2])) == [2, 3]
+    assert run(3) == 4
+
+
+def test_what_the_fallback_raises_is_raised():
+    def fails(x):
+        raise ValueError(x)
+
+    run = backend._or_else(fails, fails, ValueError)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="7"):
+            run(7)
 
 
 def test_a_size_is_judged_by_what_a_chunk_held(monkeypatch):
