@@ -55,14 +55,7 @@ def compile_function(fn: Callable[..., Any], variables: Sequence[Any], mode: str
     if mode == EAGER:
         return fn
     if backend == "jax":
-        import jax
-
-        def stateless(values, *args):
-            with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
-                return fn(*args)
-
-        compiled = jax.jit(stateless, **_jax_options())
-        return lambda *args: compiled([v.value for v in variables], *args)
+        return _OnJax(fn, variables)
     if backend == "tensorflow":
         import tensorflow as tf
 
@@ -72,6 +65,45 @@ def compile_function(fn: Callable[..., Any], variables: Sequence[Any], mode: str
         f"Keras backend {backend!r} is not supported; set KERAS_BACKEND to 'tensorflow', 'jax' or 'torch' "
         "before importing keras."
     )
+
+
+def starting(function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
+    """What a thread calls to run a compiled function: what is set for the calling thread holds for it, too."""
+    return function.starting(*args) if isinstance(function, _OnJax) else functools.partial(function, *args)
+
+
+class _OnJax:
+    """A function of nested tensors, compiled by JAX for each of the shapes that it is called with.
+
+    It is compiled ahead of its call, which then depends on nothing that a thread may set for itself, such as 64 bits.
+
+    Args:
+        fn, variables: As of :func:`compile_function`.
+    """
+
+    def __init__(self, fn: Callable[..., Any], variables: Sequence[Any]):
+        import jax
+
+        def stateless(values, *args):
+            with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+                return fn(*args)
+
+        self._variables = variables
+        self._jitted = jax.jit(stateless, **_jax_options())
+        self._compiled: dict[Any, Callable[..., Any]] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        return self.starting(*args)()
+
+    def starting(self, *args: Any) -> Callable[[], Any]:
+        import jax
+
+        args = jax.tree.map(lambda x: x if isinstance(x, jax.Array) else jax.numpy.asarray(x), args)
+        given = [v.value for v in self._variables], *args
+        kinds = tuple((x.shape, x.dtype, x.sharding) for x in jax.tree.leaves(given))
+        if kinds not in self._compiled:
+            self._compiled[kinds] = self._jitted.lower(*given).compile()
+        return functools.partial(self._compiled[kinds], *given)
 
 
 @functools.cache
@@ -212,12 +244,11 @@ def is_asynchronous() -> bool:
 
 
 def runs_two_at_once() -> bool:
-    """Whether two compiled functions at a time take less than one after the other: on TensorFlow, on a CPU.
+    """Whether two compiled functions at a time take less than one after the other: of XLA, on a CPU.
 
-    Many of a function's operations run on one core. On JAX the same would do, but what is set for a thread, such as 64
-    bits, would not hold in another.
+    Many of a function's operations run on one core.
     """
-    return name() == "tensorflow" and not on_gpu()
+    return name() != "torch" and not on_gpu()
 
 
 def on_gpu() -> bool:

@@ -127,6 +127,7 @@ class Engine:
         self.most_variants: dict[int, int] = {}
         self._tuners: dict[tuple[int, int], Tuner] = {}
         self._few: Counter[Shape] = Counter()
+        self._even: dict[tuple[int, int, int, Stretch | None, int], int] = {}
         self._plans: dict[tuple[int, int | None, Stretch | None], Plan] = {}
         self._divisions: dict[int, Division] = {}
         self._divided: set[int] = set()
@@ -306,7 +307,8 @@ class Engine:
         delta = answers.deltas(mutated, batch.edits, sequence, start, edit)
         cache = batch.cache
         given = cache.taps, cache.masks, cache.prepared, sequence.astype(np.int32), plan.slots(start), delta
-        found = pool.submit(_timed, run, *given) if pool is not None and compiled else run(*given)
+        beside = pool if compiled else None
+        found = beside.submit(_timed, backend.starting(run, *given)) if beside is not None else run(*given)
         return _Sent(shape, wanted, begin, edit, start, found, compiled, time.perf_counter() - clock)
 
     def _received(self, batch: _Batch, sent: _Sent) -> tuple[int, float | None]:
@@ -374,8 +376,16 @@ class Engine:
         if self.mode == backend.EAGER and backend.in_place():  # of any size, so all are alike and none is filled up
             count = -(-left // -(-left // min(wanted, most or wanted)))
             return Shape(sequences, count, members, width, None, batch.stretch)
-        count = max(1, min(wanted, _power_of_two_above(max(len(groups), 1))))
-        count = sizes.unlike_axes(count, members, self.program.shapes.values(), most)
+        axes = self.program.shapes.values()
+        if self.batch_size == "auto" and wanted < len(groups):
+            asked = (sequences, members, width, batch.stretch, wanted)
+            if asked not in self._even:  # from then on the same for other edits: each size is compiled
+                limit = self._tuner(width, members).most
+                self._even[asked] = sizes.even(len(groups), wanted, limit, backend.runs_two_at_once())
+            count = min(self._even[asked], most or wanted * 2)
+        else:
+            count = max(1, min(wanted, _power_of_two_above(max(len(groups), 1))))
+        count = sizes.unlike_axes(count, members, axes, most)
         starts = groups.start
         ends = np.minimum(np.arange(len(starts)) + count, len(starts)) - 1  # a chunk may begin anywhere
         spread = int((starts[ends] - starts).max()) if len(starts) else 0
@@ -458,10 +468,10 @@ class Engine:
         return np.clip(span.start, 0, span.length - size).astype(np.int64), size
 
 
-def _timed(run: Callable[..., Any], *args: Any) -> tuple[list[np.ndarray], float]:
+def _timed(run: Callable[[], Any]) -> tuple[list[np.ndarray], float]:
     """What a chunk gives, and the seconds that it took."""
     clock = time.perf_counter()
-    return [backend.to_numpy(a) for a in run(*args)], time.perf_counter() - clock
+    return [backend.to_numpy(a) for a in run()], time.perf_counter() - clock
 
 
 def _padded(x: np.ndarray, n: int) -> np.ndarray:

@@ -21,6 +21,10 @@ AUTO_SHARE, AUTO_MOST = 0.5, 4 << 30
 MOST_VARIANTS, LEAST_VARIANTS = 2048, 6
 #: Tensors of a step that lie in memory beside its inputs and outputs, as a multiple of these.
 BESIDE = 2
+#: What a chunk that runs alone takes more than one of a pair, as a share of the latter.
+ALONE = 0.3
+#: What a chunk takes more for each variant where it holds half of the fastest number, or half as many again.
+HALF_OFF = 0.05
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
@@ -101,6 +105,25 @@ def chunk_bounds(plan: Plan, memory: int, *, one_by_one: bool) -> tuple[int, int
     return min(start, most), min(LEAST_VARIANTS, most), most
 
 
+def even(groups: int, wanted: int, most: int, two_at_once: bool) -> int:
+    """How many of ``groups`` make a chunk, about as many as ``wanted``, so that the last is as full as the others.
+
+    Args:
+        groups: To be divided, more than ``wanted``.
+        wanted: The fastest number in a chunk, for many.
+        most: No more than these.
+        two_at_once: Whether chunks run in pairs, and an odd one alone.
+    """
+
+    def costs(count: int) -> float:
+        chunks = -(-groups // count)
+        slower = 1 + 2 * HALF_OFF * abs(count / wanted - 1)
+        return slower * count * (chunks + ALONE * (chunks % 2 if two_at_once else 0))
+
+    near = range(-(-3 * wanted // 4), min(5 * wanted // 4, max(most, wanted)) + 1)
+    return min(near, key=costs)
+
+
 def unlike_axes(groups: int, members: int, shapes: Iterable[Sequence[int]], most: int | None = None) -> int:
     """A number of groups near ``groups`` for which neither it nor the number of variants is the size of an axis.
 
@@ -113,7 +136,7 @@ def unlike_axes(groups: int, members: int, shapes: Iterable[Sequence[int]], most
         most: No more groups than these.
     """
     axes = {n for shape in shapes for n in shape} | {1}
-    near = (g for d in range(groups + max(axes)) for g in (groups - d, groups + d) if 0 < g <= (most or g))
+    near = (g for d in range(groups + max(axes)) for g in (groups + d, groups - d) if 0 < g <= (most or g))
     return next((g for g in near if g not in axes - {1} and g * members not in axes), groups)
 
 
