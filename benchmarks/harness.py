@@ -17,6 +17,8 @@ TOLERANCE = 1e-3
 TOLERANCE_TF32 = 5e-2
 #: Runs until nothing more is compiled, at most, and seconds from which one that compiled nothing is enough.
 MOST_RUNS, LONG = 16, 5
+#: Turns of fast and naive runs, at most.
+MOST_TURNS = 25
 #: Seconds of work after which all is compiled that thousands of sequences would repay.
 LONG_WORK = 3600.0
 
@@ -141,15 +143,24 @@ class Naive:
 
 
 def in_turns(
-    fast: Callable[[], Any], naive: Callable[[], Any], repeats: int
+    fast: Callable[[], Any], naive: Callable[[], Any], repeats: int, seconds: float = 0.0
 ) -> tuple[tuple[Any, list[float]], tuple[Any, list[float]]]:
-    """Run both in turns: what the last run of each gives, with the seconds of all."""
+    """Run both in turns: what the last run of each gives, with the seconds of all.
+
+    Args:
+        fast, naive: Run one after the other.
+        repeats: Turns, at least.
+        seconds: Until which further turns begin, `MOST_TURNS` at most.
+    """
     times: tuple[list[float], list[float]] = [], []
     results: list[Any] = [None, None]
-    for _ in range(repeats):
+    begun = time.perf_counter()
+    for turn in range(max(repeats, MOST_TURNS)):
+        if turn >= repeats and time.perf_counter() - begun >= seconds:
+            break
         for i, call in enumerate((fast, naive)):
-            results[i], seconds = timed(call)
-            times[i].append(seconds)
+            results[i], took = timed(call)
+            times[i].append(took)
     return (results[0], times[0]), (results[1], times[1])
 
 

@@ -56,6 +56,8 @@ QUICK = ("basset", "factorized_basset", "bpnet")
 SHOWN = ("device", "length", "sequences", "seed", "batch_size", "jit", "memory")
 PLACE = ("processor", "cores")
 UNSAID = {"device": devices.CPU, "memory": "auto"}
+#: Seconds in which further turns of quick runs begin.
+SECONDS = 40.0
 #: Positions in a naive batch beyond which no batch size is tried.
 BIG = 1 << 22
 
@@ -67,8 +69,9 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         request: ``model``, ``length`` (None for the model's own) and ``sequences``; ``seed`` of the sequences;
-            ``repeats``; ``sample``, how many mutants are predicted naively (None for all), and ``naive_seconds``, for
-            how long at most; ``naive_batches`` to choose from; ``batch_size``, ``jit`` and ``memory`` of `FastISM`;
+            ``repeats``, and ``seconds`` in which more begin; ``sample``, how many mutants are predicted naively (None
+            for all), and ``naive_seconds``, for how long at most; ``naive_batches`` to choose from; ``batch_size``,
+            ``jit`` and ``memory`` of `FastISM`;
             ``device`` and ``tf32``, None where that is no setting; ``spawned``, the value of ``time.perf_counter``
             before the process started.
 
@@ -100,7 +103,7 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
     batches = [b for b in request["naive_batches"] if b * length <= BIG] or request["naive_batches"][:1]
     naive = Naive(model, x, cells, batches, request["sample"], request["naive_seconds"])
     (saturation, fast_times), (predicted, naive_times) = in_turns(
-        lambda: ism.saturate(x, start, end), naive.predict, request["repeats"]
+        lambda: ism.saturate(x, start, end), naive.predict, request["repeats"], request.get("seconds", 0)
     )
 
     memory["fast_and_naive"], on_device["fast_and_naive"] = peak_memory(), devices.peak_memory()
@@ -247,7 +250,7 @@ def _parse_batch(_: click.Context, __: click.Parameter, value: str) -> int | str
 @shared.device
 @click.option("--length", type=click.IntRange(1), help="Of a sequence, in bp; each model's own.")
 @click.option("--sequences", default=1, type=click.IntRange(1), help="How many are mutated in one call; 1.")
-@click.option("--repeats", type=click.IntRange(1), help="Of the fast and the naive run, in turns; 3.")
+@click.option("--repeats", type=click.IntRange(1), help="Of the fast and the naive run; 3, more if quick.")
 @click.option("--sample", type=click.IntRange(1), help="Mutants predicted naively, their time is scaled; 1024.")
 @click.option("--full", is_flag=True, help="Predict all mutants naively.")
 @click.option(
@@ -276,6 +279,7 @@ def main(**options: Any) -> None:
     settings = {
         "device": device,
         **chosen,
+        "seconds": 0 if quick or options["repeats"] else SECONDS,
         "sample": None if options["full"] else chosen["sample"],
         "sequences": options["sequences"],
         "seed": 0,

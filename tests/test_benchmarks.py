@@ -203,6 +203,24 @@ def test_settling_ends():
     assert ism.runs == harness.MOST_RUNS
 
 
+@pytest.mark.parametrize(
+    ("repeats", "seconds", "turns"), [(3, 0, 3), (3, 25, 5), (1, 9, 2), (3, 1e9, harness.MOST_TURNS), (30, 0, 30)]
+)
+def test_quick_runs_take_more_turns(monkeypatch, repeats, seconds, turns):
+    clock, order = [0.0], []
+
+    def run(name, took):
+        clock[0] += took
+        order.append(name)
+        return len(order)
+
+    monkeypatch.setattr(harness.time, "perf_counter", lambda: clock[0])
+    fast, naive = harness.in_turns(lambda: run("fast", 1.0), lambda: run("naive", 4.0), repeats, seconds)
+    assert order == ["fast", "naive"] * turns
+    assert fast == (2 * turns - 1, [1.0] * turns)
+    assert naive == (2 * turns, [4.0] * turns)
+
+
 def test_mutants_are_one_substitution_each():
     x = harness.one_hot(2, 30, 0)
     cells = np.argwhere(x == 0)
