@@ -73,9 +73,9 @@ def starting(function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
 
 
 class _OnJax:
-    """A function of nested tensors, compiled by JAX for each of the shapes that it is called with.
+    """A function of nested tensors that JAX compiles, as it does for each thread's own settings, such as 64 bits.
 
-    It is compiled ahead of its call, which then depends on nothing that a thread may set for itself, such as 64 bits.
+    For another thread it is compiled ahead of the call, which then depends on nothing that is set for either.
 
     Args:
         fn, variables: As of :func:`compile_function`.
@@ -93,17 +93,33 @@ class _OnJax:
         self._compiled: dict[Any, Callable[..., Any]] = {}
 
     def __call__(self, *args: Any) -> Any:
-        return self.starting(*args)()
+        return self._jitted([v.value for v in self._variables], *args)
 
     def starting(self, *args: Any) -> Callable[[], Any]:
+        """What another thread calls to run the function with what is set for this one."""
         import jax
 
-        args = jax.tree.map(lambda x: x if isinstance(x, jax.Array) else jax.numpy.asarray(x), args)
+        if getattr(jax.config, "jax_disable_jit", False):
+            found = self(*args)
+            return lambda: found
         given = [v.value for v in self._variables], *args
-        kinds = tuple((x.shape, x.dtype, x.sharding) for x in jax.tree.leaves(given))
-        if kinds not in self._compiled:
-            self._compiled[kinds] = self._jitted.lower(*given).compile()
-        return functools.partial(self._compiled[kinds], *given)
+        given = jax.tree.map(lambda x: x if isinstance(x, jax.Array) else jax.numpy.asarray(x), given)
+        kinds = tuple((x.shape, x.dtype, x.sharding, getattr(x, "committed", None)) for x in jax.tree.leaves(given))
+        key = (kinds, *(str(getattr(jax.config, name, None)) for name in _JAX_SETTINGS))
+        if key not in self._compiled:
+            self._compiled[key] = self._jitted.lower(*given).compile()
+        return functools.partial(self._compiled[key], *given)
+
+
+#: Settings of a thread that decide what JAX compiles for the same arguments.
+_JAX_SETTINGS = (
+    "jax_enable_x64",
+    "jax_default_matmul_precision",
+    "jax_default_device",
+    "jax_numpy_dtype_promotion",
+    "jax_default_prng_impl",
+    "jax_threefry_partitionable",
+)
 
 
 @functools.cache

@@ -307,8 +307,7 @@ class Engine:
         delta = answers.deltas(mutated, batch.edits, sequence, start, edit)
         cache = batch.cache
         given = cache.taps, cache.masks, cache.prepared, sequence.astype(np.int32), plan.slots(start), delta
-        beside = pool if compiled else None
-        found = beside.submit(_timed, backend.starting(run, *given)) if beside is not None else run(*given)
+        found = _submitted(pool if compiled else None, run, *given)
         return _Sent(shape, wanted, begin, edit, start, found, compiled, time.perf_counter() - clock)
 
     def _received(self, batch: _Batch, sent: _Sent) -> tuple[int, float | None]:
@@ -466,6 +465,17 @@ class Engine:
         span = plan.spans[tensor]
         size = min(span.width, span.length)
         return np.clip(span.start, 0, span.length - size).astype(np.int64), size
+
+
+def _submitted(pool: ThreadPoolExecutor | None, run: Callable[..., Any], *args: Any) -> Any:
+    """What ``run`` gives; where there is a pool, its future, unless Python is ending and starts no more threads."""
+    if pool is None:
+        return run(*args)
+    begin = backend.starting(run, *args)
+    try:
+        return pool.submit(_timed, begin)
+    except RuntimeError:
+        return begin()
 
 
 def _timed(run: Callable[[], Any]) -> tuple[list[np.ndarray], float]:

@@ -201,6 +201,59 @@ def test_what_is_set_for_one_thread_holds_in_those_that_run_chunks():
     np.testing.assert_allclose(got.mutant, want.mutant, atol=1e-12)
 
 
+def test_jax_compiles_anew_for_other_settings_and_places():
+    if keras.backend.backend() != "jax":
+        pytest.skip("JAX keeps settings for each thread")
+    import jax
+
+    seen = []
+
+    def product(a, b):
+        seen.append(jax.config.jax_default_matmul_precision)
+        return keras.ops.matmul(a, b)
+
+    run, a = backend.compile_function(product, [], backend.XLA), np.ones((4, 4), "float32")
+    for precision in (None, "tensorfloat32", "highest"):
+        with jax.default_matmul_precision(precision):
+            for _ in range(2):
+                np.testing.assert_array_equal(run(a, a), a * 4)
+                np.testing.assert_array_equal(backend.starting(run, a, a)(), a * 4)
+    assert list(dict.fromkeys(seen)) == [None, "tensorfloat32", "highest"]
+    before = len(run._compiled)
+    placed = jax.device_put(a, jax.devices()[0])
+    np.testing.assert_array_equal(backend.starting(run, placed, a)(), a * 4)
+    assert len(run._compiled) == before + 1
+
+
+def test_jax_without_jit():
+    if keras.backend.backend() != "jax":
+        pytest.skip("of JAX")
+    import jax
+
+    x = keras.Input((60, 4))
+    model = randomize(keras.Model(x, L.Dense(2)(L.Flatten()(L.Conv1D(5, 7, activation="relu")(x)))))
+    ism = FastISM(model, test_correctness=False, batch_size=24)
+    want = ism.saturate(X[:1], 0, 20)
+    with jax.disable_jit():
+        for again in (ism, FastISM(model, test_correctness=False, batch_size=24)):
+            np.testing.assert_allclose(again.saturate(X[:1], 0, 20).mutant, want.mutant, atol=1e-5)
+
+
+def test_chunks_run_where_no_thread_starts_any_more(monkeypatch):
+    """Once the main thread has ended, `concurrent.futures` refuses all that is submitted."""
+
+    class Ended(ThreadPoolExecutor):
+        def submit(self, *args, **kwargs):
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    x = keras.Input((60, 4))
+    model = randomize(keras.Model(x, L.Dense(2)(L.Flatten()(L.Conv1D(5, 7, activation="relu")(x)))))
+    ism = FastISM(model, test_correctness=False, batch_size=24, jit=True)
+    want = ism.saturate(X)
+    monkeypatch.setattr(engine, "ThreadPoolExecutor", Ended)
+    np.testing.assert_allclose(ism.saturate(X).mutant, want.mutant, atol=1e-6)
+
+
 @pytest.mark.parametrize("total", [61, 100, 200, 249, 999, 1000, 2114, 16_000])
 @pytest.mark.parametrize("wanted", [7, 60, 85])
 @pytest.mark.parametrize("two_at_once", [False, True])
