@@ -16,9 +16,10 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 PYTEST_ARGS ?= -q -n auto
 VENV := .venv
-# tests of files, tables and plots: no backend takes part, so they run once
+# tests of files, tables and plots, and the site: no backend takes part, so they run once
 ONCE := bed genome kinds mutations plot plot_more report result scores sequences store vcf \
 	writers writers_bigwig writers_tables
+AGAIN := $(ONCE:%=--ignore=tests/test_%.py) --deselect=tests/test_docs.py::test_site_builds_without_warnings
 BIN := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -34,7 +35,7 @@ test: export OMP_NUM_THREADS := 1
 test: lint
 	for backend in tensorflow jax torch; do \
 		echo "== KERAS_BACKEND=$$backend"; \
-		if [ $$backend = tensorflow ]; then once=; else once="$(ONCE:%=--ignore=tests/test_%.py)"; fi; \
+		if [ $$backend = tensorflow ]; then once=; else once="$(AGAIN)"; fi; \
 		KERAS_BACKEND=$$backend $(BIN)/python -m pytest $(PYTEST_ARGS) $$once; \
 	done
 	for backend in tensorflow jax torch; do \
