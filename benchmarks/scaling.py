@@ -49,8 +49,8 @@ MODELS: Mapping[str, tuple[str, ...]] = {
 }
 #: Drawn from the file by ``--update-docs``.
 PLOT = PERFORMANCE.parent / "images" / "scaling_length.png"
-#: Runs of few sequences for each of the most.
-MOST_TURNS = 8
+#: Runs of few sequences for each run of many, at most.
+MOST_OF_FEW = 8
 #: More than a budget could cache, by this factor.
 OVER = 1.25
 
@@ -82,7 +82,7 @@ def sequences(request: Mapping[str, Any]) -> dict[str, Any]:
         _, first[count] = timed(ism.saturate, x, start, end)
         settle(ism, x, start, end, long=True)
     for count, x in itertools.chain.from_iterable(itertools.repeat(inputs.items(), request["repeats"])):
-        for _ in range(min(MOST_TURNS, max(inputs) // count)):  # in turns, so that a busy minute hits all alike
+        for _ in range(min(MOST_OF_FEW, max(inputs) // count)):  # in turns, so that a busy minute hits all alike
             times[count].append(timed(ism.saturate, x, start, end)[1])
     found = [{"sequences": n, "first_s": first[n], "times_s": times[n], "each_s": median(times[n]) / n} for n in inputs]
     return {**_circumstances(), "length": length, "counts": found, "ratio": found[0]["each_s"] / found[-1]["each_s"]}

@@ -375,16 +375,15 @@ class Engine:
         if self.mode == backend.EAGER and backend.in_place():  # of any size, so all are alike and none is filled up
             count = -(-left // -(-left // min(wanted, most or wanted)))
             return Shape(sequences, count, members, width, None, batch.stretch)
-        axes = self.program.shapes.values()
         if self.batch_size == "auto" and wanted < len(groups):
             asked = (sequences, members, width, batch.stretch, wanted)
             if asked not in self._even:  # from then on the same for other edits: each size is compiled
                 limit = self._tuner(width, members).most
                 self._even[asked] = sizes.even(len(groups), wanted, limit, backend.runs_two_at_once())
-            count = min(self._even[asked], most or wanted * 2)
+            count = min(self._even[asked], most or self._even[asked])
         else:
             count = max(1, min(wanted, _power_of_two_above(max(len(groups), 1))))
-        count = sizes.unlike_axes(count, members, axes, most)
+        count = sizes.unlike_axes(count, members, self.program.shapes.values(), most)
         starts = groups.start
         ends = np.minimum(np.arange(len(starts)) + count, len(starts)) - 1  # a chunk may begin anywhere
         spread = int((starts[ends] - starts).max()) if len(starts) else 0

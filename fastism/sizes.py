@@ -136,7 +136,7 @@ def unlike_axes(groups: int, members: int, shapes: Iterable[Sequence[int]], most
         most: No more groups than these.
     """
     axes = {n for shape in shapes for n in shape} | {1}
-    near = (g for d in range(groups + max(axes)) for g in (groups + d, groups - d) if 0 < g <= (most or g))
+    near = (g for d in range(groups + max(axes)) for g in (groups - d, groups + d) if 0 < g <= (most or g))
     return next((g for g in near if g not in axes - {1} and g * members not in axes), groups)
 
 
