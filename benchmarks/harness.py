@@ -41,13 +41,14 @@ def settle(ism: Any, *args: Any, long: bool = False) -> None:
         long: Whether to compile what only thousands of sequences repay.
     """
     engine, quiet = ism._engine, 0
+    functions = engine.functions
     if long:
-        for tuner in engine._tuners.values():
+        for tuner in engine.sizing.tuners.values():
             tuner.worked(LONG_WORK)
     for _ in range(MOST_RUNS):
-        before = set(engine._chunks), dict(engine._few)
+        before = set(functions.chunks), dict(functions.few)
         _, seconds = timed(ism.saturate, *args)
-        quiet = quiet + 1 if (set(engine._chunks), dict(engine._few)) == before else 0
+        quiet = quiet + 1 if (set(functions.chunks), dict(functions.few)) == before else 0
         if quiet == (1 if seconds > LONG else 3):
             return
 

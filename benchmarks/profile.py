@@ -44,10 +44,10 @@ LISTED = 40
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """A call of a function that the engine compiled.
+    """A call of a function that was compiled.
 
     Attributes:
-        key: What the function was made for; of a chunk, its plan and shape come first.
+        key: What the function was made for; of a chunk, its shape comes first.
         run, args: The function, and what it was given.
         seconds: Until its results were there.
     """
@@ -60,7 +60,7 @@ class Call:
     @property
     def variants(self) -> int:
         """Mutants in a chunk."""
-        return self.key[1].groups * self.key[1].members
+        return self.key[0].groups * self.key[0].members
 
     def again(self) -> Any:
         """Run it once more."""
@@ -90,7 +90,8 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
     ism = fastism.FastISM(testing.randomize(case.build(length)), test_correctness=False)
     ism.saturate(x, start, end)
     settle(ism, x, start, end, long=True)
-    total, references, chunks, rate = quickest(ism._engine, lambda: ism.saturate(x, start, end), repeats)
+    functions = ism._engine.functions
+    total, references, chunks, rate = quickest(functions, lambda: ism.saturate(x, start, end), repeats)
     reference, chunk = (sum(call.seconds for call in found) for found in (references, chunks))
     # waiting for each call keeps the host from working meanwhile, as it may; so the calls may add up to more than all
     fits = min(1.0, total / (reference + chunk))
@@ -111,12 +112,12 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
         "reference_s": fits * reference,
         "chunk_s": fits * chunk / len(chunks),
         "matrix_gflops": 2 * SQUARE**3 / 1e9 / rate,
-        "groups": grouped(total, fits * reference, fits * chunk, seconds, gflop(chunks)),
+        "groups": grouped(total, fits * reference, fits * chunk, seconds, gflop(functions.plans.of_shape, chunks)),
         "operations": listed({name: value / len(chunks) for name, value in seconds.items()}),
     }
 
 
-def quickest(engine: Any, saturate: Callable[[], Any], repeats: int) -> tuple[float, list[Call], list[Call], float]:
+def quickest(functions: Any, saturate: Callable[[], Any], repeats: int) -> tuple[float, list[Call], list[Call], float]:
     """Of some turns, each a `saturate` and one whose calls are watched, the one that takes least.
 
     Both are of one turn, so that what else the computer does at times hits both or none.
@@ -132,7 +133,7 @@ def quickest(engine: Any, saturate: Callable[[], Any], repeats: int) -> tuple[fl
     found: tuple[float, list[Call], list[Call]] = math.inf, [], []
     for turn in range(1 + repeats):
         whole = timed(saturate)[1]
-        with calls(engine, "_reference_function") as references, calls(engine, "_chunk_function") as chunks:
+        with calls(functions, "reference") as references, calls(functions, "chunk") as chunks:
             saturate()
         product = timed(lambda: devices.wait(ops.matmul(matrix, matrix)))[1]
         if turn == 0:  # what was not compiled yet is so now
@@ -145,10 +146,10 @@ def quickest(engine: Any, saturate: Callable[[], Any], repeats: int) -> tuple[fl
 
 
 @contextmanager
-def calls(engine: Any, maker: str) -> Iterator[list[Call]]:
-    """While it lasts, note every call of the functions that a method of the engine makes."""
+def calls(functions: Any, maker: str) -> Iterator[list[Call]]:
+    """While it lasts, note every call of what a method of an engine's functions makes."""
     noted: list[Call] = []
-    make = getattr(engine, maker)
+    make = getattr(functions, maker)
 
     def watched(*key: Any) -> Callable[..., Any]:
         run = make(*key)
@@ -160,18 +161,18 @@ def calls(engine: Any, maker: str) -> Iterator[list[Call]]:
 
         return call
 
-    setattr(engine, maker, watched)
+    setattr(functions, maker, watched)
     try:
         yield noted
     finally:
-        delattr(engine, maker)
+        delattr(functions, maker)
 
 
 def stretches(chunks: Sequence[Call]) -> list[list[Call]]:
     """The chunks of each stretch of the sequence that is planned apart."""
     found: dict[Any, list[Call]] = defaultdict(list)
     for call in chunks:
-        found[call.key[1].stretch].append(call)
+        found[call.key[0].stretch].append(call)
     return list(found.values())
 
 
@@ -185,12 +186,12 @@ def operations(chunks: Sequence[Call], repeats: int) -> dict[str, float]:
     return found
 
 
-def gflop(chunks: Sequence[Call]) -> float:
-    """The work of all chunks in products, by their plans: two operations for each multiply-accumulate."""
+def gflop(plan_of: Callable[[Any], Any], chunks: Sequence[Call]) -> float:
+    """The work of all chunks in products, by the plan of each shape: two operations for each multiply-accumulate."""
     from fastism.explain import explain
 
     return sum(
-        2 * explain(together[0].key[0]).plan * sum(call.variants for call in together) / 1e9
+        2 * explain(plan_of(together[0].key[0])).plan * sum(call.variants for call in together) / 1e9
         for together in stretches(chunks)
     )
 

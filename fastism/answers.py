@@ -35,6 +35,18 @@ def deltas(x: np.ndarray, edits: Edits, sequence: np.ndarray, start: np.ndarray,
     return np.ascontiguousarray(edits.among(delta, x.shape[2]))
 
 
+def window(plan: Plan, output: int) -> tuple[np.ndarray, int] | None:
+    """For every place of an edit, where the window of output number ``output`` begins, and its positions.
+
+    None where the whole output changes. The window lies within the output.
+    """
+    span = plan.spans.get(plan.program.outputs[output])
+    if span is None:
+        return None
+    size = min(span.width, span.length)
+    return np.clip(span.start, 0, span.length - size).astype(np.int64), size
+
+
 def write(
     plan: Plan,
     answers: Sequence[np.ndarray],

@@ -293,7 +293,7 @@ class FastISM(Mutate):
         plan = engine.plan(self._width)
         last = len(plan.spans[self._mutated].start) - 1
         at = None if position is None else inputs.read_position(position, last)
-        chunk = engine.variants_in_chunk(self._width)
+        chunk = engine.sizing.variants_in_chunk(self._width)
         return explain(plan, at, chunk=chunk, mode=engine.mode, memory=chunk * sizes.variant_bytes(plan))
 
     def plot(self, path: Any, position: int | None = None, *, length: int | None = None) -> None:

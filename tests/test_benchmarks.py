@@ -178,16 +178,16 @@ class Compiling:
     """A stand-in that compiles one more function in each of its first runs, or runs some without compiling."""
 
     def __init__(self, compiles, uncompiled=0):
-        self._engine = self
-        self._chunks, self._few = {}, {}
+        self._engine = self.functions = self
+        self.chunks, self.few = {}, {}
         self.compiles, self.uncompiled, self.runs = compiles, uncompiled, 0
 
     def saturate(self):
         self.runs += 1
         if self.runs <= self.uncompiled:
-            self._few["shape"] = self.runs
+            self.few["shape"] = self.runs
         elif self.runs <= self.uncompiled + self.compiles:
-            self._chunks[self.runs] = None
+            self.chunks[self.runs] = None
 
 
 @pytest.mark.parametrize(("compiles", "uncompiled"), [(0, 0), (1, 4), (3, 0)])

@@ -81,35 +81,35 @@ def test_the_operations_of_a_chunk_make_its_groups(run):
 
 def test_the_rate_is_that_of_the_products_that_the_plan_makes():
     ism = FastISM(Tiny("", "", 30).build(), test_correctness=False)
-    with profile.calls(ism._engine, "_chunk_function") as chunks:
+    with profile.calls(ism._engine.functions, "chunk") as chunks:
         ism.saturate(one_hot(1, 30, 0))
-    whole = [profile.Call((ism._engine.plan(1), chunk.key[1]), chunk.run, chunk.args, 0.1) for chunk in chunks]
-    variants = sum(call.variants for call in whole)
+    whole = profile.gflop(lambda _: ism._engine.plan(1), chunks)
+    variants = sum(call.variants for call in chunks)
     assert variants >= 90
-    assert profile.gflop(whole) * 1e9 == pytest.approx(2 * variants * ism.explain().plan)
-    assert profile.gflop(chunks) <= profile.gflop(whole)
-    groups = profile.grouped(1.0, 0.1, 0.5, {"dot.1": 0.25}, profile.gflop(whole))
-    assert groups["products_gflops"] == pytest.approx(4 * profile.gflop(whole))
+    assert whole * 1e9 == pytest.approx(2 * variants * ism.explain().plan)
+    assert profile.gflop(ism._engine.functions.plans.of_shape, chunks) <= whole
+    groups = profile.grouped(1.0, 0.1, 0.5, {"dot.1": 0.25}, whole)
+    assert groups["products_gflops"] == pytest.approx(4 * whole)
 
 
 def test_calls_are_noted_while_they_are_watched():
     ism = FastISM(Tiny("", "", 30).build(), test_correctness=False)
     x = one_hot(1, 30, 0)
-    with profile.calls(ism._engine, "_chunk_function") as chunks:
+    with profile.calls(ism._engine.functions, "chunk") as chunks:
         expected = ism.saturate(x).mutant
         count = len(chunks)
         assert sum(call.variants for call in chunks) >= 90
         assert all(call.seconds > 0 for call in chunks)
     assert (ism.saturate(x).mutant == expected).all()
     assert len(chunks) == count
-    assert "_chunk_function" not in vars(ism._engine)
+    assert "chunk" not in vars(ism._engine.functions)
     again = [backend.to_numpy(answer) for answer in chunks[0].again()]
     assert again[0].shape[0] == chunks[0].variants
 
 
 def _call(stretch, seconds, variants=1):
     shape = SimpleNamespace(stretch=stretch, groups=variants, members=1)
-    return profile.Call((None, shape), lambda: stretch, (), seconds)
+    return profile.Call((shape,), lambda: stretch, (), seconds)
 
 
 def test_each_stretch_counts_by_the_time_of_its_chunks(monkeypatch):
@@ -147,7 +147,7 @@ def test_the_rest_of_a_long_list_is_summed():
 def test_the_whole_and_its_calls_are_of_one_turn(monkeypatch):
     """The first turn warms up; of the others one has the least calls, another one the least whole but one."""
     times = {"whole": [1.0, 4.0, 5.0, 4.5], "product": [0.1, 0.5, 0.75, 0.25], "chunk": [1.0, 5.0, 2.0, 3.0]}
-    turns = {"_chunk_function": iter([[_call(None, s)] for s in times["chunk"]])}
+    turns = {"chunk": iter([[_call(None, s)] for s in times["chunk"]])}
 
     def timed(call):
         return None, times["whole" if call is saturate else "product"].pop(0)

@@ -14,7 +14,7 @@ from keras import layers as L
 from keras import ops
 from oracle import predict, saturated
 
-from fastism import FastISM, MismatchError, ModelError, engine
+from fastism import FastISM, MismatchError, ModelError, sizing
 from fastism.check import in_pairs, predictor, self_check
 from fastism.rules import RULES, Rule
 from fastism.rules.conv_steps import Convolve
@@ -152,7 +152,7 @@ def test_an_error_at_the_edges_only_is_found(monkeypatch):
     model = small()
     monkeypatch.setattr(Runtime, "keep_inside", lambda self, delta, span, over=False: delta)
     whole = Division(((0, 37),), 1.0)  # where a stretch of its own ends at an end of the sequence, nothing hangs over
-    monkeypatch.setattr(engine, "divide", lambda plan, gain: whole)
+    monkeypatch.setattr(sizing, "divide", lambda plan, gain: whole)
     with pytest.raises(MismatchError, match="first call that differs is 'mean'"):  # which adds up what leaked
         FastISM(model, jit=JIT)
     x = np.eye(4)[np.random.default_rng(0).integers(0, 4, (1, 37))].astype(keras.config.floatx())
@@ -357,8 +357,8 @@ def test_the_check_keeps_to_the_budget(memory, variants):
     y = L.Conv1D(64, 21, padding="same", activation="relu")(y)
     ism = FastISM(randomize(keras.Model(x, L.GlobalMaxPooling1D()(y))), memory=memory, test_correctness=False)
     (prepared,) = ism._prepared.values()
-    assert prepared.checking.batch_size <= variants
-    assert (prepared.checking.batch_size == 10) == (memory == "4GB")
+    assert prepared.checking.sizing.batch_size <= variants
+    assert (prepared.checking.sizing.batch_size == 10) == (memory == "4GB")
 
 
 def test_random_numbers_that_go_on_are_found_out():

@@ -33,9 +33,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *API]
 SHOWN = re.compile(r"^print\(.*\)  # (.+)$", re.MULTILINE)
 #: Modules that nobody calls, or of which ``fastism`` itself gives what is called.
 INTERNAL = {"__main__"} | set(
-    "alternatives answers backend check chosen cli convolving demo draw engine errors formulas functions graph "
-    "identity inplace inputs inside ism karatsuba keras2 keras2_functions kernels kinds mutate mutations naive plan "
-    "prepared runtime sizes stretches tuning turned ways".split()
+    "alternatives answers backend check chosen chunks cli compiled convolving demo draw engine errors formulas "
+    "functions graph identity inplace inputs inside ism karatsuba keras2 keras2_functions kernels kinds mutate "
+    "mutations naive plan prepared runtime sizes sizing stretches tuning turned ways".split()
 )
 FENCE = re.compile(r"^```python *(?P<how>[^\n]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 

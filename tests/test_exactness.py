@@ -11,7 +11,7 @@ from designs import DESIGNS
 from keras import tree
 from oracle import overwritten, predict, saturated, share_of_effect
 
-from fastism import FastISM, engine, karatsuba, ways
+from fastism import FastISM, karatsuba, sizing, ways
 from fastism.stretches import Division
 from fastism.testing import randomize
 from fastism.tuning import Tuner
@@ -114,14 +114,14 @@ def test_saturation_in_stretches(name, monkeypatch):
         bounds = [first, first + 2, first + (end - first) // 3, end - 5, end]
         return Division(tuple(itertools.pairwise(bounds)), 0.5)
 
-    monkeypatch.setattr(engine, "divide", divide)
+    monkeypatch.setattr(sizing, "divide", divide)
     monkeypatch.setattr(Tuner, "earns", lambda *_: True)
     model, inputs = make(name, n=2)
     compiled = keras.backend.backend() != "torch"
     ism = FastISM(model, DESIGNS[name].index, test_correctness=False, jit=compiled, batch_size=30)
     result = ism.saturate(inputs if len(inputs) > 1 else inputs[0])
     check(flat(result.mutant), saturated(model, inputs, DESIGNS[name].index), predict(model, inputs))
-    stretches = {shape.stretch for shape in ism._engine._chunks}
+    stretches = {shape.stretch for shape in ism._engine.functions.chunks}
     assert len(stretches) == 4 or name not in IN_STRETCHES
 
 

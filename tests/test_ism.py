@@ -271,7 +271,7 @@ def test_more_sequences_than_are_cached_at_once(monkeypatch):
     want = fast("three_pools")(x)
     few = FastISM(design("three_pools"), test_correctness=False, jit=JIT, memory=10**6)
     monkeypatch.setattr("fastism.sizes.CACHE_SHARE", 0.0)
-    assert few._engine._sequences_at_once(5, 1) == 1
+    assert few._engine.sizing.sequences_at_once(5, 1) == 1
     agree(few(x), want, predict(design("three_pools"), [x]), TOLERANCE / 10)
 
 

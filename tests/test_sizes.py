@@ -73,8 +73,8 @@ class OutOfMemoryError(RuntimeError):
 def failing(real, most):
     """A chunk function that says that memory ran out, for chunks of more than ``most`` groups."""
 
-    def make(plan, shape, chunks):
-        run = real(plan, shape, chunks)
+    def make(shape, chunks):
+        run = real(shape, chunks)
 
         def chunk(*args):
             if shape.groups > most:
@@ -92,7 +92,7 @@ def test_chunks_are_halved_where_memory_runs_out_and_nothing_is_done_twice(monke
     x = one_hot(2, 101)
     want = ism.saturate(x).mutant
     engine, seen = ism._engine, []
-    engine._chunk_function = failing(engine._chunk_function, 6)
+    engine.functions.chunk = failing(engine.functions.chunk, 6)
     write = answers.write
 
     def counted(plan, found, edit, *rest):
@@ -103,7 +103,7 @@ def test_chunks_are_halved_where_memory_runs_out_and_nothing_is_done_twice(monke
     again = ism.saturate(x).mutant
     np.testing.assert_allclose(again, want, rtol=1e-4, atol=1e-6)
     assert sum(seen) == 2 * 101 * 3
-    assert 0 < engine.most_variants[1] <= 18
+    assert 0 < engine.sizing.most_variants[1] <= 18
     assert ism.explain().chunk <= 18, "the next call begins with what fitted"
 
 
@@ -114,7 +114,7 @@ def test_where_not_even_one_group_fits(outputs, batch_size):
     y = L.Conv1D(5, 3, activation="relu")(x)
     one = randomize(keras.Model(x, L.Dense(outputs)(L.Flatten()(y))))
     ism = FastISM(one, test_correctness=False, jit=JIT, batch_size=batch_size)
-    ism._engine._chunk_function = failing(ism._engine._chunk_function, 0)
+    ism._engine.functions.chunk = failing(ism._engine.functions.chunk, 0)
     with pytest.raises(MemoryError, match=r"3 mutants does not fit into memory \(the budget is"):
         ism.saturate(one_hot(1, 101))
     with pytest.raises(MemoryError, match=r"1 mutants does not fit into memory \(the budget is"):
@@ -125,8 +125,8 @@ def test_fewer_sequences_where_references_do_not_fit():
     ism = FastISM(model(), test_correctness=False, jit=JIT)
     x = one_hot(5, 101)
     want = ism.saturate(x)
-    engine, tried = ism._engine, []
-    real = engine._reference_function
+    functions, tried = ism._engine.functions, []
+    real = functions.reference
 
     def reference(*plans):
         def run(inputs):
@@ -137,7 +137,7 @@ def test_fewer_sequences_where_references_do_not_fit():
 
         return run
 
-    engine._reference_function = reference
+    functions.reference = reference
     got = ism.saturate(x)
     np.testing.assert_allclose(got.mutant, want.mutant, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(got.reference, want.reference, rtol=1e-4, atol=1e-6)
@@ -146,7 +146,7 @@ def test_fewer_sequences_where_references_do_not_fit():
 
 def test_other_errors_are_passed_on():
     ism = FastISM(model(), test_correctness=False, jit=JIT)
-    ism._engine._chunk_function = lambda *_: lambda *_: (_ for _ in ()).throw(RuntimeError("something else"))
+    ism._engine.functions.chunk = lambda *_: lambda *_: (_ for _ in ()).throw(RuntimeError("something else"))
     with pytest.raises(RuntimeError, match="something else"):
         ism.saturate(one_hot(1, 101))
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import layers as L
 
-from fastism import FastISM, engine
+from fastism import FastISM, sizing
 from fastism.plan import make_plan
 from fastism.rules.reduce import Extreme
 from fastism.stretches import MOST, Division, _cheapest, divide
@@ -75,7 +75,7 @@ def test_a_stretch_must_save_its_share():
 def test_each_stretch_fills_a_chunk(batch_size, divided):
     ism = FastISM(valid_stack(), test_correctness=False, batch_size=batch_size)
     ism.saturate(np.eye(4)[np.random.default_rng(0).integers(0, 4, (1, 120))])
-    assert ({shape.stretch for shape in ism._engine._chunks} != {None}) == divided
+    assert ({shape.stretch for shape in ism._engine.functions.chunks} != {None}) == divided
 
 
 def in_three(plan, gain):
@@ -85,7 +85,7 @@ def in_three(plan, gain):
 
 def test_one_reference_pass_serves_all_stretches(monkeypatch):
     """Whichever hold edits; and what does not depend on the windows is prepared once."""
-    monkeypatch.setattr(engine, "divide", in_three)
+    monkeypatch.setattr(sizing, "divide", in_three)
     monkeypatch.setattr(Tuner, "earns", lambda *_: True)
     prepared, real = [], Extreme.prepare
     monkeypatch.setattr(Extreme, "prepare", lambda self, *args: prepared.append(self) or real(self, *args))
@@ -97,8 +97,8 @@ def test_one_reference_pass_serves_all_stretches(monkeypatch):
     whole = ism.saturate(given).mutant
     ends = [ism.saturate(given, 0, 20).mutant, ism.saturate(given, 100, 120).mutant]
     np.testing.assert_allclose(np.concatenate(ends, axis=1), whole[:, [*range(20), *range(100, 120)]], rtol=1e-5)
-    assert len(ism._engine._references) == 1
-    assert {shape.stretch for shape in ism._engine._chunks} == {(0, 40), (40, 80), (80, 120)}
+    assert len(ism._engine.functions.references) == 1
+    assert {shape.stretch for shape in ism._engine.functions.chunks} == {(0, 40), (40, 80), (80, 120)}
     assert len(prepared) == (3 if keras.backend.backend() == "torch" else 1), "in each call, or where it is compiled"
 
 
@@ -107,7 +107,7 @@ def test_work_in_chunks_of_a_given_size_counts_as_work_done():
     """Else stretches would never repay their compiling."""
     ism = FastISM(valid_stack(), test_correctness=False, batch_size=12, jit=True)
     ism.saturate(np.eye(4)[np.random.default_rng(0).integers(0, 4, (1, 120))])
-    (tuner,) = ism._engine._tuners.values()
+    (tuner,) = ism._engine.sizing.tuners.values()
     assert tuner.earns(1.0, 0, 0)
     assert ism.explain().chunk == 12
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from keras import layers as L
 
-from fastism import FastISM, NaiveISM, backend, engine
+from fastism import FastISM, NaiveISM, backend, chunks
+from fastism.compiled import FEW
 from fastism.sizes import even
 from fastism.testing import randomize
 from fastism.tuning import SAMPLES, Tuner
@@ -106,14 +107,14 @@ def test_small_jobs_are_not_compiled_on_tensorflow(monkeypatch):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("only TensorFlow runs op by op at little cost")
     compiled = []
-    compile_function = engine.backend.compile_function
-    monkeypatch.setattr(engine.backend, "compile_function", lambda *a: compiled.append(1) or compile_function(*a))
+    compile_function = backend.compile_function
+    monkeypatch.setattr(backend, "compile_function", lambda *a: compiled.append(1) or compile_function(*a))
     x = keras.Input((60, 4))
     model = randomize(keras.Model(x, L.Dense(2)(L.Flatten()(L.Conv1D(5, 7, activation="relu")(x)))))
     ism = FastISM(model, test_correctness=False)
     few = [ism.saturate(X[:1], 10, 12).mutant]
     assert not compiled
-    few += [ism.saturate(X[:1], 10, 12).mutant for _ in range(engine.FEW)]
+    few += [ism.saturate(X[:1], 10, 12).mutant for _ in range(FEW)]
     assert len(compiled) == 1
     for mutant in few:
         np.testing.assert_allclose(mutant, few[-1], atol=1e-5)
@@ -149,15 +150,16 @@ def test_a_size_is_judged_by_what_a_chunk_held(monkeypatch):
         pytest.skip("on torch a chunk has the size that was asked for")
     noted = []
     clock = itertools.count()
-    monkeypatch.setattr(engine.backend, "runs_two_at_once", lambda: False)
-    monkeypatch.setattr(engine.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(backend, "runs_two_at_once", lambda: False)
+    monkeypatch.setattr(chunks.time, "perf_counter", lambda: float(next(clock)))
     monkeypatch.setattr(Tuner, "propose", lambda self, left: 4)
     monkeypatch.setattr(Tuner, "note", lambda self, size, seconds, *, fresh=False: noted.append((size, seconds)))
     x = keras.Input((60, 4))
     model = randomize(keras.Model(x, L.Dense(2)(L.Flatten()(L.Conv1D(12, 7, activation="relu")(x)))))
     ism = FastISM(model, test_correctness=False)
     ism.saturate(X[:1])
-    assert {chunk.groups for chunk in ism._engine._few} | {chunk.groups for chunk in ism._engine._chunks} == {3}
+    functions = ism._engine.functions
+    assert {shape.groups for shape in (*functions.few, *functions.chunks)} == {3}
     assert noted
     for size, seconds in noted:  # whole ticks of the clock for 3 groups, of 4 that were asked for
         assert size == 4
@@ -168,8 +170,8 @@ def test_a_size_is_judged_by_what_a_chunk_held(monkeypatch):
 def test_two_chunks_at_a_time_give_the_same(monkeypatch):
     """Compiled. A chunk whose neighbour is not under way tells nothing of what one of two takes."""
     threads, noted = set(), []
-    timed = engine._timed
-    monkeypatch.setattr(engine, "_timed", lambda *args: threads.add(threading.get_ident()) or (timed(*args)[0], 7.0))
+    timed = chunks._timed
+    monkeypatch.setattr(chunks, "_timed", lambda *args: threads.add(threading.get_ident()) or (timed(*args)[0], 7.0))
     monkeypatch.setattr(Tuner, "note", lambda self, size, seconds, *, fresh=False: noted.append((seconds, fresh)))
     x = keras.Input((60, 4))
     model = randomize(keras.Model(x, L.Dense(2)(L.Flatten()(L.Conv1D(5, 7, activation="relu")(x)))))
@@ -250,7 +252,7 @@ def test_chunks_run_where_no_thread_starts_any_more(monkeypatch):
     model = randomize(keras.Model(x, L.Dense(2)(L.Flatten()(L.Conv1D(5, 7, activation="relu")(x)))))
     ism = FastISM(model, test_correctness=False, batch_size=24, jit=True)
     want = ism.saturate(X)
-    monkeypatch.setattr(engine, "ThreadPoolExecutor", Ended)
+    monkeypatch.setattr(chunks, "ThreadPoolExecutor", Ended)
     np.testing.assert_allclose(ism.saturate(X).mutant, want.mutant, atol=1e-6)
 
 
