@@ -102,9 +102,12 @@ class _OnJax:
         if getattr(jax.config, "jax_disable_jit", False):
             found = self(*args)
             return lambda: found
-        given = [v.value for v in self._variables], *args
-        given = jax.tree.map(lambda x: x if isinstance(x, jax.Array) else jax.numpy.asarray(x), given)
-        kinds = tuple((x.shape, x.dtype, x.sharding, getattr(x, "committed", None)) for x in jax.tree.leaves(given))
+        leaves, tree = jax.tree.flatten(([v.value for v in self._variables], *args))
+        ours = [i for i, x in enumerate(leaves) if not isinstance(x, jax.Array)]
+        for i, x in zip(ours, jax.device_put([leaves[i] for i in ours]), strict=True):
+            leaves[i] = x
+        given = jax.tree.unflatten(tree, leaves)
+        kinds = tuple((x.shape, x.dtype, x.sharding, getattr(x, "committed", None)) for x in leaves)
         key = (kinds, *(str(getattr(jax.config, name, None)) for name in _JAX_SETTINGS))
         if key not in self._compiled:
             self._compiled[key] = self._jitted.lower(*given).compile()
@@ -292,6 +295,11 @@ def _torch_dtype(dtype: str) -> Any:
     import torch
 
     return getattr(torch, dtype)
+
+
+def contiguous(x: Any) -> Any:
+    """A tensor whose rows lie side by side in memory, where that is for us to say: on torch."""
+    return x.contiguous() if name() == "torch" else x
 
 
 def has_dtype(tensor: Any, dtype: str) -> bool:

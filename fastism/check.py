@@ -9,10 +9,11 @@ import numpy as np
 from keras import ops, tree
 
 from fastism import backend
+from fastism.calls import Call
 from fastism.engine import Engine
 from fastism.errors import MismatchError, ModelError
 from fastism.functions import Cache, reference_function, trace
-from fastism.graph import Call, Graph, rowless
+from fastism.graph import Graph, rowless
 from fastism.mutations import Edits
 from fastism.rules import RULES
 from fastism.rules.user import FAMILY

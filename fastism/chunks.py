@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import os
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,14 +97,17 @@ class Chunks:
     def run(self) -> None:
         """Run all; where calls return at once, each is under way while the one before is fetched and written."""
         together = self.functions.mode == backend.XLA and backend.runs_two_at_once()
-        ahead, pending, self._clock = together or backend.is_asynchronous(), None, time.perf_counter()
-        with ThreadPoolExecutor(2) if together else contextlib.nullcontext() as self._pool:
+        ahead, self._clock = together or backend.is_asynchronous(), time.perf_counter()
+        self._pool, pending, sent = _pool(os.getpid()) if together else None, None, None
+        try:
             while self._begin < len(self.batch.groups) or pending is not None:
                 sent = self._send(first=pending is None)
                 due = pending if ahead else sent
                 if due is not None and not self._receive(due, sent):
                     sent = None
                 pending = sent if ahead else None
+        finally:  # where that failed, nothing goes on behind the back of who is told
+            wait(chunk.answers for chunk in (pending, sent) if chunk is not None and chunk.threaded)
 
     def _send(self, *, first: bool) -> _Sent | None:
         """Start the next chunk; None where none is left, or it does not fit into memory.
@@ -196,6 +199,16 @@ class Chunks:
         plan = self.plans.of_shape(sent.shape)
         answers.write(plan, found, sent.edit, sent.start, self.batch.edits, self.batch.out, origins)
         return int((sent.edit >= 0).sum()), took
+
+
+@functools.lru_cache(maxsize=1)
+def _pool(process: int) -> ThreadPoolExecutor:
+    """Threads for two chunks, kept from call to call: to start them takes as long as a small chunk.
+
+    Args:
+        process: Its number; a process that was forked has none of the other's threads.
+    """
+    return ThreadPoolExecutor(2, thread_name_prefix="fastism")
 
 
 def _submitted(pool: ThreadPoolExecutor | None, run: Callable[..., Any], *args: Any) -> Any:

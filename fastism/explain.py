@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from fastism.graph import Call
+from fastism.calls import Call
 from fastism.plan import DENSE, REFERENCE, WINDOW, Plan, Planned, Wired
 from fastism.rules.step import WHOLE, Cost, Given, Step
 from fastism.window import Ints

@@ -10,8 +10,8 @@ from typing import Any
 
 from keras import ops
 
-from fastism import backend
-from fastism.graph import keras_mask
+from fastism import backend, kernels
+from fastism.calls import keras_mask
 from fastism.plan import DENSE, WINDOW, Plan, Planned, Program, Wired
 from fastism.rules.step import At
 from fastism.runtime import Runtime, Window
@@ -63,7 +63,7 @@ def reference_function(plans: Sequence[Plan], taps: Collection[int] | None = Non
                 masks.update({f"{i}:{t}": keras_mask(values[t]) for t in read})
             found = evaluate(wired, program, values.__getitem__)
             values.update((t, backend.with_shape(value, program.shapes[t])) for t, value in found.items())
-        kept = {str(t): _every_row(values[t], inputs[0]) for t in wanted}
+        kept = {str(t): backend.contiguous(_every_row(values[t], inputs[0])) for t in wanted}
         masks = {name: mask for name, mask in masks.items() if mask is not None}
         prepared = [_prepared(plan, steps, values) for plan, steps in zip(plans, own, strict=True)]
         return (kept, masks, prepared), [_every_row(values[t], inputs[0]) for t in program.outputs]
@@ -135,7 +135,7 @@ def chunk_function(plan: Plan, groups: int, members: int) -> Callable[..., Any]:
             state = states.get(tensor)
             if isinstance(state, Window):
                 g, m, *rest = state.delta.shape
-                answers.append(ops.reshape(state.delta, (g * m, *rest)))
+                answers.append(kernels.reshape(state.delta, (g * m, *rest)))
             else:
                 answers.append(ops.zeros((1,)) if state is None else state)
         return answers

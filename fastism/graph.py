@@ -1,4 +1,4 @@
-"""Keras model -> :class:`Graph` of :class:`Call` s. The only file that touches Keras's private attributes.
+"""Keras model -> :class:`Graph` of :class:`Call` s. Only this file and ``calls.py`` touch Keras's private attributes.
 
 A node of the graph is a *call*, not a layer: a layer or nested model that is called twice gives two calls (or two
 copies of its calls). Nested functional and Sequential models are opened in place. The graph is reached backwards
@@ -13,8 +13,7 @@ import inspect
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -26,12 +25,8 @@ from keras import tree
 from keras.src.backend.common.variables import AutocastScope
 from keras.src.models.functional import Functional
 
+from fastism.calls import PLAIN, Call, Ref, bound, keras_mask, losses_kept, with_parts
 from fastism.errors import ModelError
-
-try:
-    from keras.src.backend.common import masking
-except ImportError:  # Keras before 3.6
-    masking = None
 
 
 @dataclass(frozen=True)
@@ -58,89 +53,9 @@ class Tensor:
 
 
 #: Attributes that change by use, not by a user's will.
-_CHANGING = ("built", "training", "compiled", "stop_training")
-#: Types of settings that say all about themselves.
-_PLAIN = (int, float, str, bool, type(None), np.generic)
-
-
-@dataclass(frozen=True)
-class Ref:
-    """Stands for tensor ``id`` in the recorded arguments of a call."""
-
-    id: int
-
-
-@dataclass(frozen=True, eq=False)
-class Call:
-    """One call of a layer or ``keras.ops`` operation.
-
-    Attributes:
-        index: Position in execution order.
-        name: Path of the operation, with ``#2`` for its second call and so on; unique in a graph.
-        op: The Keras layer or operation itself.
-        args, kwargs: As recorded, tensors replaced by :class:`Ref`.
-        inputs: Ids of the tensors among the arguments, in order of appearance.
-        outputs: Ids of the tensors that come out.
-    """
-
-    index: int
-    name: str
-    op: Any
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-
-    @property
-    def kind(self) -> str:
-        """Class name of the operation."""
-        return type(self.op).__name__
-
-    def evaluate(self, values: Sequence[Any]) -> list[Any]:
-        """Run the call on full tensors, given in the order of :attr:`inputs`."""
-        given = dict(zip(self.inputs, values, strict=True))
-
-        def fill(leaf):
-            return given[leaf.id] if isinstance(leaf, Ref) else leaf
-
-        args, kwargs = tree.map_structure(fill, (self.args, self.kwargs))
-        if _takes_training(self.op) and "training" not in _bound(self.op, args, {}):
-            kwargs = {**kwargs, "training": False}
-        with _losses_kept(self.op):
-            return tree.flatten(self.op(*args, **kwargs))
-
-
-def _takes_training(op: Any) -> bool:
-    """Whether a functional model, which predicts with training=False, tells this to the layer."""
-    told = getattr(op, "_call_context_args", None)
-    return bool(getattr(op, "_call_has_training_arg", False)) if told is None else "training" in told
-
-
-def _bound(op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The arguments of a call by name; none where they do not fit."""
-    if len(args) < 2 and not kwargs:
-        return {}
-    try:
-        return inspect.signature(op.call).bind(*args, **kwargs).arguments
-    except TypeError:
-        return {}
-
-
-@contextmanager
-def _losses_kept(op: Any) -> Iterator[None]:
-    """Leave no loss behind: a layer with an activity regulariser notes one at every call."""
-    layers = _parts(op) if isinstance(op, keras.Layer) else []
-    before = [(layer, list(layer._losses)) for layer in layers]
-    try:
-        yield
-    finally:
-        for layer, losses in before:
-            layer._losses[:] = losses
-
-
-def _parts(op: Any) -> list[Any]:
-    """A layer with the layers inside; an operation alone."""
-    return op._flatten_layers() if isinstance(op, keras.Layer) else [op]
+_CHANGING = frozenset({"built", "training", "compiled", "stop_training"})
+#: The most frequent of the types of settings that say all about themselves.
+_SIMPLE = frozenset({int, float, str, bool, type(None)})
 
 
 def _settings(layer: Any) -> tuple[Any, ...]:
@@ -153,7 +68,8 @@ def _settings(layer: Any) -> tuple[Any, ...]:
     for name, value in vars(layer).items():  # at every call of a FastISM, so quick ways come first
         if (name[:1] == "_" and (not own or name in of_every_layer)) or name in _CHANGING:
             continue
-        if type(value) in _PLAIN:
+        kind = type(value)
+        if kind in _SIMPLE or callable(value) or (kind is tuple and all(type(v) in _SIMPLE for v in value)):
             found.append((name, value))
         else:
             found.append((name, *(_noted(leaf) for leaf in _leaves(value))))
@@ -171,7 +87,7 @@ def _leaves(value: Any) -> list[Any]:
 
 def _noted(value: Any) -> Any:
     """What tells whether a value has changed; None for what cannot be told."""
-    if isinstance(value, _PLAIN) or callable(value):
+    if isinstance(value, PLAIN) or callable(value):
         return value
     if not isinstance(value, np.ndarray) and (isinstance(value, keras.Variable) or not keras.ops.is_tensor(value)):
         return None
@@ -189,7 +105,7 @@ def _of_every_layer() -> frozenset[str]:
 
 def layers_of(model: Any) -> tuple[Any, ...]:
     """All layers of a model, those inside others too: a Sequential one may come to have others."""
-    return tuple(_parts(model))
+    return tuple(with_parts(model))
 
 
 def _all_told(part: Any) -> list[Any]:
@@ -206,7 +122,7 @@ def _told(value: Any) -> Any:
     """A number or text, or what it is of Keras's own; None for what does not say all about itself."""
     if isinstance(value, np.generic | np.dtype | slice | type(Ellipsis)):
         return (type(value), str(value))
-    if isinstance(value, (*_PLAIN, Ref)):
+    if isinstance(value, (*PLAIN, Ref)):
         return (type(value), value)
     if inspect.isroutine(value) or isinstance(value, type):
         return (value,) if _of_keras(value) else None
@@ -250,7 +166,7 @@ class Graph:
 
     def fingerprint(self) -> tuple[Any, ...]:
         """What users may set on a layer after its call was read, and which decides how it is computed."""
-        layers = {id(p): p for layer in (*(c.op for c in self.calls), *self.traced) for p in _parts(layer)}
+        layers = {id(p): p for layer in (*(c.op for c in self.calls), *self.traced) for p in with_parts(layer)}
         return tuple(_settings(layer) for layer in layers.values())
 
     @property
@@ -260,7 +176,7 @@ class Graph:
         Keras's own layers compute from variables, settings and the arguments of their calls. What a user wrote, such as
         a layer, an activation or an array among the arguments, may have changed in ways that do not show.
         """
-        parts = [part for call in self.calls for part in _parts(call.op)]
+        parts = [part for call in self.calls for part in with_parts(call.op)]
         arguments = [leaf for call in self.calls for leaf in tree.flatten((call.args, call.kwargs))]
         told = [_told(leaf) for leaf in arguments] + [item for part in parts for item in _all_told(part)]
         if self.traced or None in told:
@@ -517,19 +433,6 @@ def _best(traced: tuple[int | None, ...], noted: tuple[int | None, ...]) -> tupl
     return tuple(n if t is None else t for t, n in zip(traced, noted, strict=True))
 
 
-def keras_mask(tensor: Any) -> Any:
-    """The mask that Keras has attached to a tensor of the backend, or None."""
-    return masking.get_keras_mask(tensor) if masking else getattr(tensor, "_keras_mask", None)
-
-
-def set_keras_mask(tensor: Any, mask: Any) -> None:
-    """Attach a mask to a tensor of the backend, as a layer that makes one would."""
-    if masking:
-        masking.set_keras_mask(tensor, mask)  # knows where to keep it for tensors that take no attributes
-    else:
-        tensor._keras_mask = mask
-
-
 def _functional(model: Any) -> Functional:
     if isinstance(model, keras.Sequential):
         inner = getattr(model, "_functional", None)
@@ -611,7 +514,7 @@ def inside(
     else:
         if layer._call_has_training_arg:
             kwargs = {**kwargs, "training": False}
-        with AutocastScope(layer.compute_dtype if layer.autocast else None), _losses_kept(layer):
+        with AutocastScope(layer.compute_dtype if layer.autocast else None), losses_kept(layer):
             out = layer.call(*args, **kwargs)
     outputs = tree.flatten(out)
     reader = _Reader(names=calls, first=first, index=0)
@@ -769,7 +672,7 @@ def _recorded_training(node: Any) -> bool:
     op, arguments = node.operation, node.arguments
     if "training" in arguments.kwargs:
         return bool(arguments.kwargs["training"]) and not _trains_by_default(op)
-    return isinstance(op, keras.Layer) and _bound(op, arguments.args, arguments.kwargs).get("training") is True
+    return isinstance(op, keras.Layer) and bound(op, arguments.args, arguments.kwargs).get("training") is True
 
 
 def _trains_by_default(op: Any) -> bool:
@@ -780,7 +683,7 @@ def _trains_by_default(op: Any) -> bool:
 
 def _stateful(op: Any) -> Any:
     """The layer, of ``op`` and all inside it, that keeps a state from batch to batch; None if there is none."""
-    return next((layer for layer in _parts(op) if getattr(layer, "stateful", False) is True), None)
+    return next((layer for layer in with_parts(op) if getattr(layer, "stateful", False) is True), None)
 
 
 def _nested(struct: Any) -> bool:

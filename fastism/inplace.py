@@ -130,25 +130,39 @@ def _within(offset: int, length: int, width: int) -> tuple[int, int]:
     return begin, max(min(offset + length, width), begin)
 
 
-def fill_outside(window: Tensor, start: Ints, length: int, filling: float) -> Tensor:
-    """What :func:`fastism.kernels.fill_outside` gives, of starts that are known; writes into ``window``.
+#: Groups and positions of windows, and which of these (G, W) lie outside of the tensor.
+Overhang = tuple[slice, slice, Tensor]
+
+
+def overhangs(start: Ints, width: int, length: int, like: Tensor) -> list[Overhang]:
+    """Where windows of known starts hang over the ends of a tensor.
 
     Only the groups that hang over are looked at, and of them only the stretch of positions where any does.
+
+    Args:
+        start, width: Of the windows.
+        length: Positions of the tensor.
+        like: A tensor on the device where the masks shall be.
     """
-    width = window.shape[2]
-    before, after = np.maximum(-start, 0), np.maximum(start + width - length, 0)
+    before, after, found = np.maximum(-start, 0), np.maximum(start + width - length, 0), []
     for hangs, first, last in (
         (before, 0, min(int(before.max()), width)),
         (after, max(width - int(after.max()), 0), width),
     ):
         groups = np.flatnonzero(hangs)
-        if not len(groups):
-            continue
-        low, high = groups[0], groups[-1] + 1
-        where = start[low:high, None] + np.arange(first, last)
-        outside = backend.to_tensor((where < 0) | (where >= length), window)
-        part = window[low:high, :, first:last]
-        part.masked_fill_(outside.reshape(high - low, 1, last - first, *[1] * (window.dim() - 3)), filling)
+        if len(groups):
+            low, high = int(groups[0]), int(groups[-1]) + 1
+            where = start[low:high, None] + np.arange(first, last)
+            outside = backend.to_tensor((where < 0) | (where >= length), like)
+            found.append((slice(low, high), slice(first, last), outside))
+    return found
+
+
+def fill(window: Tensor, overhanging: Sequence[Overhang], filling: float) -> Tensor:
+    """Write a number wherever windows hang over."""
+    for groups, positions, outside in overhanging:
+        part = window[groups, :, positions]
+        part.masked_fill_(outside[(slice(None), None, slice(None), *[None] * (window.dim() - 3))], filling)
     return window
 
 

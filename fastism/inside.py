@@ -18,11 +18,10 @@ import numpy as np
 from keras import ops, tree
 
 from fastism import backend
+from fastism.calls import Call, Ref
 from fastism.errors import ModelError
 from fastism.graph import (
-    Call,
     Graph,
-    Ref,
     Subclassed,
     Tensor,
     certain,

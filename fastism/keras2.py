@@ -26,8 +26,8 @@ import numpy as np
 from keras import ops, tree
 
 from fastism import backend
+from fastism.calls import keras_mask, set_keras_mask
 from fastism.errors import ModelError
-from fastism.graph import keras_mask, set_keras_mask
 from fastism.keras2_functions import (
     FUNCTIONS,
     ROOTS,

@@ -43,6 +43,11 @@ def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
     return x.reshape(shape) if backend.in_place() else ops.reshape(x, shape)
 
 
+def maximum(x: Tensor, y: Tensor) -> Tensor:
+    """The larger of two tensors of one dtype, element by element."""
+    return x.maximum(y) if backend.in_place() else ops.maximum(x, y)
+
+
 def positions(start: Ints, width: int) -> Tensor:
     """(G, W) absolute positions of windows that begin at ``start``."""
     return ops.expand_dims(start, 1) + ops.arange(width, dtype="int32")
@@ -153,7 +158,7 @@ def inside(start: Ints, width: int, length: int, rank: int) -> Tensor:
     return ops.reshape(ok, (where.shape[0], 1, width) + (1,) * (rank - 3))
 
 
-def fill_outside(window: Tensor, start: Ints, length: int, filling: Any, *, over: bool = False) -> Tensor:
+def fill_outside(window: Tensor, start: Tensor, length: int, filling: Any) -> Tensor:
     """Put a number where windows hang over the ends.
 
     Args:
@@ -161,10 +166,7 @@ def fill_outside(window: Tensor, start: Ints, length: int, filling: Any, *, over
         start: (G,) first position of each window.
         length: Positions of the tensor.
         filling: The number.
-        over: ``window`` may be written into.
     """
-    if over and isinstance(start, np.ndarray):
-        return inplace.fill_outside(window, start, length, float(filling))
     ok = inside(start, window.shape[2], length, len(window.shape))
     return ops.where(ok, window, number(filling, window.dtype))
 

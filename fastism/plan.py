@@ -14,7 +14,8 @@ from functools import cached_property
 
 import numpy as np
 
-from fastism.graph import Call, Graph
+from fastism.calls import Call
+from fastism.graph import Graph
 from fastism.rules import lower
 from fastism.rules.operations import register_operations
 from fastism.rules.pointwise import Affine, Pointwise, casting

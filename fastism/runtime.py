@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from fastism import backend, kernels
-from fastism.graph import set_keras_mask
+from fastism import backend, inplace, kernels
+from fastism.calls import set_keras_mask
 from fastism.window import Span
 
 Tensor = Any
@@ -185,6 +185,7 @@ class Runtime:
         self._slots, self._slot_of = ops.convert_to_tensor(slots, dtype="int32"), slot_of
         known = backend.in_place() and isinstance(slots, np.ndarray)
         self._known = (np.asarray(sequence, np.int64), np.asarray(slots, np.int64)) if known else None
+        self._overhangs: dict[int, list[inplace.Overhang]] = {}
 
     def start(self, span: Span) -> Tensor:
         """(G,) where each group's window begins."""
@@ -235,9 +236,18 @@ class Runtime:
 
     def fill_outside(self, window: Tensor, span: Span, filling: Any, *, over: bool = False) -> Tensor:
         """Put a number where windows hang over the tensor's ends; ``over``: ``window`` may be written into."""
-        if not self.hangs(span):
+        if not span.hangs:
             return window
-        return kernels.fill_outside(window, self.where(span), span.length, filling, over=over)
+        if self._known is None:
+            return kernels.fill_outside(window, self.start(span), span.length, filling)
+        overhanging = self._overhanging(span, window)
+        return inplace.fill(window if over else window.clone(), overhanging, filling) if overhanging else window
+
+    def _overhanging(self, span: Span, like: Tensor) -> list[inplace.Overhang]:
+        """Where windows of known starts hang over; worked out once for all that lies in them."""
+        if id(span) not in self._overhangs:
+            self._overhangs[id(span)] = inplace.overhangs(self.where(span), span.width, span.length, like)
+        return self._overhangs[id(span)]
 
     def keep_inside(self, delta: Tensor, span: Span, *, over: bool = False) -> Tensor:
         """Zero the delta where the window hangs over the tensor's ends; ``over``: it may be written into."""

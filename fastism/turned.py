@@ -13,7 +13,8 @@ from typing import Any
 
 from keras import ops
 
-from fastism.graph import Call, Graph
+from fastism.calls import Call
+from fastism.graph import Graph
 
 
 @dataclass(frozen=True, eq=False)

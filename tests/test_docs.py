@@ -33,7 +33,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *API]
 SHOWN = re.compile(r"^print\(.*\)  # (.+)$", re.MULTILINE)
 #: Modules that nobody calls, or of which ``fastism`` itself gives what is called.
 INTERNAL = {"__main__"} | set(
-    "alternatives answers backend check chosen chunks cli compiled convolving demo draw engine errors formulas "
+    "alternatives answers backend calls check chosen chunks cli compiled convolving demo draw engine errors formulas "
     "functions graph identity inplace inputs inside ism karatsuba keras2 keras2_functions kernels kinds mutate "
     "mutations naive plan prepared runtime sizes sizing stretches tuning turned ways".split()
 )

@@ -13,7 +13,8 @@ from keras import ops, tree
 from oracle import predict
 
 from fastism import FastISM, ModelError
-from fastism.graph import Call, read_model
+from fastism.calls import Call
+from fastism.graph import read_model
 from fastism.testing import randomize
 
 JIT = keras.backend.backend() == "jax"

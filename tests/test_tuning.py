@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import keras
@@ -252,8 +253,39 @@ def test_chunks_run_where_no_thread_starts_any_more(monkeypatch):
     model = randomize(keras.Model(x, L.Dense(2)(L.Flatten()(L.Conv1D(5, 7, activation="relu")(x)))))
     ism = FastISM(model, test_correctness=False, batch_size=24, jit=True)
     want = ism.saturate(X)
-    monkeypatch.setattr(chunks, "ThreadPoolExecutor", Ended)
+    monkeypatch.setattr(chunks, "_pool", lambda process: Ended(2))
     np.testing.assert_allclose(ism.saturate(X).mutant, want.mutant, atol=1e-6)
+
+
+def test_threads_are_kept_but_not_those_of_another_process():
+    assert chunks._pool(1) is chunks._pool(1)
+    assert chunks._pool(1) is not chunks._pool(2)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch runs one chunk at a time")
+def test_after_an_error_nothing_goes_on(monkeypatch):
+    """The chunk beside the one that failed has ended when the error comes."""
+    x = keras.Input((60, 4))
+    model = randomize(keras.Model(x, L.Dense(2)(L.Flatten()(L.Conv1D(5, 7, activation="relu")(x)))))
+    ism = FastISM(model, test_correctness=False, batch_size=24, jit=True)
+    want = ism.saturate(X).mutant
+    begun, ended = [], []
+
+    def timed(run):
+        begun.append(1)
+        if len(begun) == 2:
+            raise KeyError("of a chunk")
+        time.sleep(0.05)
+        ended.append(1)
+        return real(run)
+
+    real = chunks._timed
+    monkeypatch.setattr(chunks, "_timed", timed)
+    with pytest.raises(KeyError, match="of a chunk"):
+        ism.saturate(X)
+    assert len(ended) == len(begun) - 1
+    monkeypatch.undo()
+    np.testing.assert_allclose(ism.saturate(X).mutant, want, atol=1e-6)
 
 
 @pytest.mark.parametrize("total", [61, 100, 200, 249, 999, 1000, 2114, 16_000])

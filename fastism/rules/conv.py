@@ -9,7 +9,8 @@ from typing import Any
 
 from keras import layers, ops
 
-from fastism.graph import Call, Graph
+from fastism.calls import Call
+from fastism.graph import Graph
 from fastism.rules.conv_steps import LAST, Convolve, ConvolveTransposed, Depthwise, Matmul
 from fastism.rules.pointwise import Linear, with_activation
 from fastism.rules.reduce import Rows

@@ -282,7 +282,7 @@ class Matmul(Step):
 def _grouped(taps: Tensor, groups: int) -> Tensor:
     """(K, Cin / groups, Cout) -> (groups, Cin / groups, K, Cout / groups)."""
     k, cin, cout = taps.shape
-    return ops.transpose(ops.reshape(taps, (k, cin, groups, cout // groups)), (2, 1, 0, 3))
+    return ops.transpose(kernels.reshape(taps, (k, cin, groups, cout // groups)), (2, 1, 0, 3))
 
 
 def _as_lines(delta: Tensor) -> Tensor:

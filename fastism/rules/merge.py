@@ -10,7 +10,8 @@ import numpy as np
 from keras import layers, ops, tree
 
 from fastism import kernels
-from fastism.graph import Call, Graph, Ref
+from fastism.calls import Call, Ref
+from fastism.graph import Graph
 from fastism.rules.pointwise import Pointwise
 from fastism.rules.registry import rule
 from fastism.rules.select import select

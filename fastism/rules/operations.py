@@ -12,7 +12,8 @@ import numpy as np
 from keras import ops, tree
 
 from fastism import backend
-from fastism.graph import Call, Graph, Ref
+from fastism.calls import Call, Ref
+from fastism.graph import Graph
 from fastism.rules.conv import convolution, depthwise, transposed
 from fastism.rules.merge import Combine, Concatenate
 from fastism.rules.pointwise import ELEMENTWISE, Affine, Linear, Pointwise, casting
@@ -287,15 +288,12 @@ def batch_normalization(call: Call, graph: Graph) -> Lowered:
     values = {n: _constant(call, i + 1, n) for i, n in enumerate(names)}
     rank = len(graph.shape(call.inputs[0])) + 1
 
-    def factor():
-        f = 1.0 / ops.sqrt(ops.convert_to_tensor(values["variance"]) + call.op.epsilon)
-        return f if values["scale"] is None else f * ops.convert_to_tensor(values["scale"])
+    def coefficients():
+        given = {n: ops.convert_to_tensor(v) for n, v in values.items() if v is not None}
+        scale = 1.0 / ops.sqrt(given["variance"] + call.op.epsilon) * given.get("scale", 1.0)
+        return scale, given.get("offset", 0.0) - given["mean"] * scale
 
-    def shift():
-        moved = -ops.convert_to_tensor(values["mean"]) * factor()
-        return moved if values["offset"] is None else moved + ops.convert_to_tensor(values["offset"])
-
-    return Lowered([Affine(factor, shift, call.op.axis % rank - 1)])
+    return Lowered([Affine(coefficients, call.op.axis % rank - 1)])
 
 
 def concatenate(call: Call, graph: Graph) -> Lowered:

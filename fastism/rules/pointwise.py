@@ -10,7 +10,8 @@ import keras
 from keras import activations, layers, ops
 
 from fastism import backend, kernels
-from fastism.graph import Call, Graph
+from fastism.calls import Call
+from fastism.graph import Graph
 from fastism.rules.registry import rule
 from fastism.rules.step import (
     DELTA,
@@ -203,19 +204,20 @@ class Affine(Step):
     """A scale and a shift for each channel, or for each position: BatchNormalization at inference.
 
     Args:
-        scale, shift: Give 1-D arrays.
+        coefficients: Gives scale and shift, 1-D arrays.
         axis: Axis (batch not counted) along which they run; 0 is the axis of positions.
     """
 
     prepares_by_shape = True
 
-    def __init__(self, scale: Callable[[], Tensor], shift: Callable[[], Tensor], axis: int):
-        self.scale, self.shift, self.axis = scale, shift, axis
+    def __init__(self, coefficients: Callable[[], tuple[Tensor, Tensor]], axis: int):
+        self.coefficients, self.axis = coefficients, axis
 
     def prepare(self, tap, given: Given) -> dict[str, Tensor]:
         shape = [1] * (1 + len(given.out_shape))
         shape[1 + self.axis] = -1
-        return {"scale": ops.reshape(self.scale(), shape), "shift": ops.reshape(self.shift(), shape)}
+        scale, shift = self.coefficients()
+        return {"scale": kernels.reshape(scale, shape), "shift": kernels.reshape(shift, shape)}
 
     def place(self, given: Given) -> Local:
         form = given.native[0]
@@ -226,7 +228,7 @@ class Affine(Step):
         if self.axis == 0:
             scale, shift = (at.runtime.read(at.prepared[k], span) for k in ("scale", "shift"))
         else:
-            scale, shift = (ops.expand_dims(at.prepared[k], 1) for k in ("scale", "shift"))
+            scale, shift = (at.prepared[k][:, None] for k in ("scale", "shift"))
         over = window.spare
         if at.local.gives == DELTA:
             return at.out(delta=kernels.scaled(window.delta, scale, over=over), fresh=True)
@@ -323,17 +325,14 @@ def batch_normalization(call: Call, graph: Graph) -> Lowered:
     layer = call.op
     rank = len(graph.shape(call.inputs[0])) + 1
 
-    def scale():
-        factor = 1.0 / ops.sqrt(ops.convert_to_tensor(layer.moving_variance) + layer.epsilon)
-        factor = factor * layer.gamma if layer.scale else factor
-        return ops.cast(factor, layer.compute_dtype)
+    def coefficients():
+        mean, variance = (ops.convert_to_tensor(v) for v in (layer.moving_mean, layer.moving_variance))
+        factor = 1.0 / ops.sqrt(variance + layer.epsilon)
+        scale = kernels.cast(factor * layer.gamma if layer.scale else factor, layer.compute_dtype)
+        moved = -mean * kernels.like(scale, mean)
+        return scale, kernels.cast(moved + layer.beta if layer.center else moved, layer.compute_dtype)
 
-    def shift():
-        moved = -ops.convert_to_tensor(layer.moving_mean) * ops.cast(scale(), layer.moving_mean.dtype)
-        moved = moved + layer.beta if layer.center else moved
-        return ops.cast(moved, layer.compute_dtype)
-
-    return Lowered([Affine(scale, shift, layer.axis % rank - 1)])
+    return Lowered([Affine(coefficients, layer.axis % rank - 1)])
 
 
 @rule(layers.LayerNormalization, family=FAMILY, note="axis=-1")

@@ -9,7 +9,8 @@ import numpy as np
 from keras import layers, ops
 
 from fastism import backend, kernels
-from fastism.graph import Call, Graph
+from fastism.calls import Call
+from fastism.graph import Graph
 from fastism.rules.registry import rule
 from fastism.rules.step import DELTA, VALUE, At, Given, Local, Lowered, Refuse, Step, Tensor, only
 from fastism.window import Ints, Slide, Span, Ways, same_padding, through
@@ -69,8 +70,8 @@ class MaxPool(Pool):
         low = kernels.lowest(value.dtype)
         value = runtime.fill_outside(value, frame, low, over=over)
         reference = runtime.fill_outside(reference, frame, low)
-        value = self._fold(value, out.width, ops.maximum)
-        reference = self._fold(reference, out.width, ops.maximum)
+        value = self._fold(value, out.width, kernels.maximum)
+        reference = self._fold(reference, out.width, kernels.maximum)
         # what is not there becomes 0: the filling is finite, but what a later layer makes of it is not
         made = self.slide.kernel > 1
         value = runtime.fill_outside(value, out, 0, over=made)

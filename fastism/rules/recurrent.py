@@ -9,7 +9,8 @@ import numpy as np
 from keras import layers, ops
 
 from fastism import kernels
-from fastism.graph import Call, Graph, Ref
+from fastism.calls import Call, Ref
+from fastism.graph import Graph
 from fastism.rules.reduce import Reduce
 from fastism.rules.registry import rule
 from fastism.rules.step import DELTA, WHOLE, At, Cost, Given, Local, Lowered, Refuse, Tensor, only

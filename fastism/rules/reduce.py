@@ -11,7 +11,8 @@ import numpy as np
 from keras import layers, ops
 
 from fastism import inplace, kernels
-from fastism.graph import Call, Graph
+from fastism.calls import Call
+from fastism.graph import Graph
 from fastism.rules.pointwise import Pointwise
 from fastism.rules.registry import rule
 from fastism.rules.step import (

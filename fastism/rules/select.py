@@ -15,7 +15,8 @@ import numpy as np
 from keras import layers, ops, tree
 
 from fastism import backend, kernels
-from fastism.graph import Call, Graph, Ref
+from fastism.calls import Call, Ref
+from fastism.graph import Graph
 from fastism.rules.registry import rule
 from fastism.rules.shape import Regroup
 from fastism.rules.step import DELTA, WHOLE, At, Given, Local, Lowered, Refuse, Same, Shape, Step, Tensor

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from keras import layers, ops
 
-from fastism.graph import Call, Graph
+from fastism import kernels
+from fastism.calls import Call
+from fastism.graph import Graph
 from fastism.rules.registry import rule
 from fastism.rules.step import DELTA, At, Given, Local, Lowered, Refuse, Same, Shape, Step, Tensor, only, per_position
 from fastism.window import Ints, Slide, Span, Spread, through
@@ -93,8 +95,8 @@ class Regroup(Step):
         (inner,) = at.local.frames
         if self.join > 1:
             delta = at.runtime.move(window.delta, window.span, inner)
-            return at.out(delta=ops.reshape(delta, (g, m, out.width, *self.target[1:])))
-        delta = ops.reshape(window.delta, (g, m, inner.width, *self.target[1:]))
+            return at.out(delta=kernels.reshape(delta, (g, m, out.width, *self.target[1:])))
+        delta = kernels.reshape(window.delta, (g, m, inner.width, *self.target[1:]))
         return at.out(delta=at.runtime.move(delta, inner, out))
 
     def backward(self, lo: Ints, hi: Ints, given: Given) -> tuple[Ints, Ints]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from keras import layers, ops, tree
 
-from fastism.graph import Call, Graph
+from fastism.calls import Call
+from fastism.graph import Graph
 from fastism.rules import conv, merge, operations, pointwise, reduce, registry, shape
 from fastism.rules.select import select, select_layer
 from fastism.rules.step import Lowered, Refuse

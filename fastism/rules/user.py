@@ -8,8 +8,9 @@ from typing import Any
 
 import keras
 
+from fastism.calls import Call, Ref
 from fastism.errors import ModelError
-from fastism.graph import Call, Graph, Ref
+from fastism.graph import Graph
 from fastism.rules.framed import Framed, sliding
 from fastism.rules.pointwise import Pointwise
 from fastism.rules.registry import RULES, Rule, RuleFn
