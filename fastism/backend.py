@@ -297,6 +297,16 @@ def _torch_dtype(dtype: str) -> Any:
     return getattr(torch, dtype)
 
 
+def hooks_every_module() -> bool:
+    """Whether functions are registered with torch that it calls before or after every module."""
+    if name() != "torch":
+        return False
+    from torch.nn.modules import module
+
+    registered = ("_global_forward_hooks", "_global_forward_pre_hooks")
+    return any(getattr(module, hooks, None) for hooks in registered)
+
+
 def contiguous(x: Any) -> Any:
     """A tensor whose rows lie side by side in memory, where that is for us to say: on torch."""
     return x.contiguous() if name() == "torch" else x

@@ -18,6 +18,8 @@ import numpy as np
 from keras import layers, tree
 from keras.src.backend.common.variables import get_autocast_scope
 
+from fastism import backend
+
 try:
     from keras.src.backend.common import masking
 except ImportError:  # Keras before 3.6
@@ -104,15 +106,30 @@ def _is_bare(op: Any, values: Sequence[Any]) -> bool:
 
     What Keras does around it takes longer than a small layer does, where no compiler leaves only what is computed.
     """
-    if type(op) not in _BARE or not op.built or "call" in vars(op) or op.activity_regularizer is not None:
+    if type(op) not in _BARE or not op.built or altered(op) or op.activity_regularizer is not None:
         return False
-    told = (getattr(op, name, None) for name in ("quantization_mode", "_remat_mode", "_forward_hooks"))
-    if any(told) or getattr(op, "_forward_pre_hooks", None) or get_autocast_scope() is not None:
+    if getattr(op, "quantization_mode", None) or getattr(op, "_remat_mode", None) or get_autocast_scope() is not None:
         return False
     dtype = op.compute_dtype
     return dtype == op.variable_dtype == op.input_dtype and all(
         keras.ops.is_tensor(v) and _dtype_name(v.dtype) == dtype and keras_mask(v) is None for v in values
     )
+
+
+def altered(op: Any) -> str:
+    """Why the class of a layer or operation does not tell what it computes; empty if it does."""
+    own = vars(op)
+    for method in ("call", "forward"):
+        if method in own:
+            return f"had its {method}() replaced"
+    if own.get("_forward_hooks") or own.get("_forward_pre_hooks"):
+        return "has hooks of torch"
+    if backend.hooks_every_module():
+        return "has hooks of torch, which are registered for all modules"
+    policy = getattr(op, "dtype_policy", None)
+    if policy is not None and not type(policy).__module__.startswith("keras."):
+        return f"has a dtype policy of its own kind, {type(policy).__name__}"
+    return ""
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops, tree
 
 from fastism import backend
-from fastism.calls import Call
+from fastism.calls import Call, losses_kept
 from fastism.engine import Engine
 from fastism.errors import MismatchError, ModelError
 from fastism.functions import Cache, reference_function, trace
@@ -157,7 +157,8 @@ def predictor(model: Any, graph: Graph) -> Predictor:
     """A function of arrays that gives the graph's outputs by calling the model."""
 
     def call(tensors):
-        return graph.finish(tree.flatten(model(graph.pack_inputs(tensors), training=False)))
+        with losses_kept(model):
+            return graph.finish(tree.flatten(model(graph.pack_inputs(tensors), training=False)))
 
     shapes, dtypes = zip(*[(graph.shape(t), graph.tensors[t].dtype) for t in graph.inputs], strict=True)
     run = backend.as_predicted(call, model.variables, shapes, dtypes)

@@ -25,7 +25,7 @@ from keras import tree
 from keras.src.backend.common.variables import AutocastScope
 from keras.src.models.functional import Functional
 
-from fastism.calls import PLAIN, Call, Ref, bound, keras_mask, losses_kept, with_parts
+from fastism.calls import PLAIN, Call, Ref, altered, bound, keras_mask, losses_kept, with_parts
 from fastism.errors import ModelError
 
 
@@ -72,22 +72,24 @@ def _settings(layer: Any) -> tuple[Any, ...]:
         if kind in _SIMPLE or callable(value) or (kind is tuple and all(type(v) in _SIMPLE for v in value)):
             found.append((name, value))
         else:
-            found.append((name, *(_noted(leaf) for leaf in _leaves(value))))
+            found.append((name, kind, *(_noted(leaf) for leaf in _leaves(value))))
     hidden = ("pool_mode", "lora_enabled", "quantization_mode")
     policy = getattr(getattr(layer, "dtype_policy", None), "name", None)
-    return (*found, *(getattr(layer, name, None) for name in hidden), policy)
+    return (*found, *(getattr(layer, name, None) for name in hidden), policy, altered(layer))
 
 
 def _leaves(value: Any) -> list[Any]:
-    """What lists, tuples and dicts hold, keys included; a value alone."""
+    """What lists, tuples and dicts hold, keys included; a set, or a value alone."""
     if isinstance(value, Mapping):
         value = [item for pair in value.items() for item in pair]
+    elif isinstance(value, set | frozenset):
+        return [frozenset(value)]
     return [leaf for item in value for leaf in _leaves(item)] if isinstance(value, list | tuple) else [value]
 
 
 def _noted(value: Any) -> Any:
     """What tells whether a value has changed; None for what cannot be told."""
-    if isinstance(value, PLAIN) or callable(value):
+    if isinstance(value, (*PLAIN, frozenset)) or callable(value):
         return value
     if not isinstance(value, np.ndarray) and (isinstance(value, keras.Variable) or not keras.ops.is_tensor(value)):
         return None
@@ -110,7 +112,7 @@ def layers_of(model: Any) -> tuple[Any, ...]:
 
 def _all_told(part: Any) -> list[Any]:
     """What a layer or operation says of itself: its class, dtype and all public attributes, see :func:`_told`."""
-    if not _of_keras(type(part)) or isinstance(part, keras.layers.Lambda) or "call" in vars(part):
+    if not _of_keras(type(part)) or isinstance(part, keras.layers.Lambda) or altered(part):
         return [None]
     public = {k: v for k, v in vars(part).items() if not k.startswith("_")}
     policy = getattr(part, "dtype_policy", None)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers as L
 
-from fastism import FastISM, backend, calls
+from fastism import FastISM, NaiveISM, backend, calls
 from fastism.calls import Call, Ref
 from fastism.graph import read_model
 from fastism.testing import randomize
@@ -185,3 +185,100 @@ def test_keras_calls_no_layer_in_a_plain_model(around):
     around.clear()
     ism.saturate(np.eye(4, dtype=FLOAT)[np.random.default_rng(0).integers(0, 4, (1, 40))])
     assert not around
+
+
+class Doubling(keras.DTypePolicy):
+    """Casts, and doubles what it casts."""
+
+    def convert_input(self, x, autocast, dtype):
+        x = super().convert_input(x, autocast, dtype)
+        return 2 * x if keras.ops.is_tensor(x) else x
+
+
+def replaced_forward(layer):
+    before = layer.forward
+    layer.forward = lambda *args, **kwargs: 2 * before(*args, **kwargs)
+
+
+def own_policy(layer):
+    layer.dtype_policy = Doubling(FLOAT)
+
+
+def unused_bias(layer):
+    layer.use_bias = False  # Keras's Dense asks for the bias itself
+
+
+ALTERED = {
+    "forward": replaced_forward,
+    "hook": lambda layer: layer.register_forward_hook(lambda _, inputs, y: 1.5 * y),
+    "pre_hook": lambda layer: layer.register_forward_pre_hook(lambda _, inputs: tuple(1.5 * x for x in inputs)),
+    "own_policy": own_policy,
+    "unused_bias": unused_bias,
+}
+
+
+@pytest.mark.parametrize("where", ["conv", "norm", "first", "norm2", "last"])
+@pytest.mark.parametrize("how", ALTERED)
+def test_a_layer_that_was_altered_computes_what_it_now_does(how, where):
+    if how in ("forward", "hook", "pre_hook") and keras.backend.backend() != "torch":
+        pytest.skip("torch's own")
+    x = keras.Input((30, 4))
+    y = L.BatchNormalization(name="norm")(L.Conv1D(8, 5, padding="same", activation="relu", name="conv")(x))
+    y = L.Dense(8, activation="relu", name="first")(L.Flatten()(L.MaxPooling1D(2)(y)))
+    model = randomize(keras.Model(x, L.Dense(2, name="last")(L.BatchNormalization(name="norm2")(y))))
+    sequences = np.eye(4, dtype=FLOAT)[np.random.default_rng(0).integers(0, 4, (1, 30))]
+    ism = FastISM(model, test_correctness=False)
+    before = ism.saturate(sequences).mutant
+    layer = model.get_layer(where)
+    if how == "unused_bias" and not isinstance(layer, L.Dense):
+        pytest.skip("of Dense")
+    ALTERED[how](layer)
+    model.make_predict_function(force=True)  # Keras itself would go on as before
+    want = NaiveISM(model).saturate(sequences).mutant
+    for fast in (ism, FastISM(model, test_correctness=False)):
+        error = np.abs(fast.saturate(sequences).mutant - want).max()
+        assert error <= 1e-4 * np.abs(want - want.mean((1, 2), keepdims=True)).max()
+    assert (np.abs(want - before).max() > 1e-3) == (how != "unused_bias")
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="torch's own")
+def test_hooks_of_all_modules():
+    from torch.nn.modules import module
+
+    x = keras.Input((30, 4))
+    y = L.Dense(8, activation="relu")(L.Flatten()(L.Conv1D(8, 5, activation="relu")(x)))
+    model = randomize(keras.Model(x, L.Dense(2, name="last")(y)))
+    sequences = np.eye(4, dtype=FLOAT)[np.random.default_rng(0).integers(0, 4, (1, 30))]
+    ism = FastISM(model, test_correctness=False)
+    before = ism.saturate(sequences).mutant
+    hook = module.register_module_forward_hook(lambda layer, _, y: 1.5 * y if isinstance(layer, L.Dense) else y)
+    try:
+        want = NaiveISM(model).saturate(sequences).mutant
+        np.testing.assert_allclose(ism.saturate(sequences).mutant, want, rtol=1e-4, atol=1e-5)
+        assert {row.state for row in ism.explain().rows if "dense" in row.kind.lower()} == {"dense"}
+    finally:
+        hook.remove()
+    assert np.abs(want - before).max() > 1e-3
+    np.testing.assert_allclose(ism.saturate(sequences).mutant, before, rtol=1e-4, atol=1e-5)
+
+
+def test_a_bias_that_was_taken_away():
+    x = keras.Input((30, 4))
+    model = randomize(keras.Model(x, L.Dense(2, name="last")(L.Flatten()(L.Conv1D(8, 5, activation="relu")(x)))))
+    sequences = np.eye(4, dtype=FLOAT)[np.random.default_rng(0).integers(0, 4, (1, 30))]
+    ism = FastISM(model, test_correctness=False)
+    before = ism.saturate(sequences)
+    model.get_layer("last").bias = None
+    model.make_predict_function(force=True)
+    after = ism.saturate(sequences)
+    assert np.abs(after.reference - before.reference).max() > 1e-3
+    np.testing.assert_allclose(after.mutant, NaiveISM(model).saturate(sequences).mutant, rtol=1e-4, atol=1e-5)
+
+
+def test_the_self_check_leaves_no_losses():
+    x = keras.Input((30, 4))
+    y = L.Conv1D(8, 5, activation="relu", activity_regularizer="l2")(x)
+    model = randomize(keras.Model(x, L.Dense(2)(L.Flatten()(y))))
+    before = len(model.losses)
+    FastISM(model)
+    assert len(model.losses) == before

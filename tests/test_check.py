@@ -79,8 +79,8 @@ def pad(step):
 
 
 def scale(step, by=0.5):
-    before = step.scale
-    step.scale = lambda: before() * by
+    before = step.coefficients
+    step.coefficients = lambda: (before()[0] * by, before()[1])
 
 
 def half_kernel(step):

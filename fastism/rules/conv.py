@@ -255,7 +255,7 @@ def dense(call: Call, graph: Graph) -> Lowered:
 
     def full(x):
         y = ops.matmul(ops.cast(x, layer.compute_dtype), _weight(layer, layer.kernel))
-        return _plus_bias(layer, y)
+        return y if layer.bias is None else y + _weight(layer, layer.bias)  # whatever use_bias says by now
 
     def kernel():
         return _weight(layer, layer.kernel)

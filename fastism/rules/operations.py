@@ -286,10 +286,11 @@ def batch_normalization(call: Call, graph: Graph) -> Lowered:
     """``batch_normalization`` with constant moments."""
     names = ("mean", "variance", "offset", "scale")
     values = {n: _constant(call, i + 1, n) for i, n in enumerate(names)}
+    dtype = graph.tensors[call.outputs[0]].dtype  # computed in narrower ones, it would be rounded more than the model's
     rank = len(graph.shape(call.inputs[0])) + 1
 
     def coefficients():
-        given = {n: ops.convert_to_tensor(v) for n, v in values.items() if v is not None}
+        given = {n: ops.cast(ops.convert_to_tensor(v), dtype) for n, v in values.items() if v is not None}
         scale = 1.0 / ops.sqrt(given["variance"] + call.op.epsilon) * given.get("scale", 1.0)
         return scale, given.get("offset", 0.0) - given["mean"] * scale
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fastism.calls import Call
+from fastism.calls import Call, altered
 from fastism.graph import Graph
 from fastism.rules.step import Lowered, Refuse
 
@@ -119,8 +119,8 @@ def _mask_argument(call: Call) -> Any:
 
 def _find(op: Any) -> Rule | None:
     cls = type(op)
-    if "call" in vars(op):
-        raise Refuse(f"this {cls.__name__} had its call() replaced")
+    if why := altered(op):
+        raise Refuse(f"this {cls.__name__} {why}")
     for base in cls.__mro__:
         if base in RULES:
             return RULES[base]
