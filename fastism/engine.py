@@ -27,6 +27,7 @@ class Engine:
         batch_size: Variants in a chunk, or ``"auto"``.
         jit: True, False or ``"auto"``.
         memory: Bytes that references and chunks may take, or ``"auto"``.
+        plans: Of the program, where another engine has some.
 
     Attributes:
         functions, sizing: What runs, and how much of it at once.
@@ -39,15 +40,16 @@ class Engine:
         batch_size: int | str = "auto",
         jit: bool | str = "auto",
         memory: int | str = "auto",
+        plans: Plans | None = None,
     ):
         self.program, self.memory = program, sizes.automatic() if memory == "auto" else int(memory)
-        self._plans = Plans(program)
-        self.functions = Functions(self._plans, jit)
-        self.sizing = Sizing(self._plans, batch_size=batch_size, mode=self.mode, memory=self.memory)
+        self.plans = plans or Plans(program)
+        self.functions = Functions(self.plans, jit)
+        self.sizing = Sizing(self.plans, batch_size=batch_size, mode=self.mode, memory=self.memory)
 
     def plan(self, width: int) -> Plan:
         """The plan for edits of so many positions, made once."""
-        return self._plans.of(width)
+        return self.plans.of(width)
 
     @property
     def mode(self) -> str:
@@ -89,7 +91,7 @@ class Engine:
             out = results(first, [backend.to_numpy(r)[: end - first] for r in references])
             within = [groups if s is None else groups.between(*s) for s in stretches]
             most = max(map(len, within))
-            caches = caches_of(kept, [self._plans.of(width, None, s) for s in stretches])
+            caches = caches_of(kept, [self.plans.of(width, None, s) for s in stretches])
             for stretch, some, cache in zip(stretches, within, caches, strict=True):
                 if len(some):
                     batch = Batch(taken, part, some, stretch, len(some) == most, cache, out, compact)

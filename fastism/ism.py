@@ -380,7 +380,7 @@ class FastISM(Mutate):
                 "Results are exact without strict=True too, only slower from there on."
             )
         if self._test:
-            check.self_check(prepared.checking, self._keras3, self._width, channels=self._channels)
+            check.self_check(prepared.checking(), self._keras3, self._width, channels=self._channels)
 
     def _open(self, x: Any) -> tuple[Prepared, list[np.ndarray]]:
         """What is made for inputs like these, and the inputs as arrays."""

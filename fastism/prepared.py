@@ -6,7 +6,6 @@ import threading
 import weakref
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from fastism import backend, sizes
@@ -62,11 +61,11 @@ class Prepared:
         """The model's graph, with what was opened, chosen and put behind it."""
         return self.engine.program.graph
 
-    @cached_property
     def checking(self) -> Engine:
         """An engine for a handful of edits, in a part of the memory: run op by op, more tensors live at a time."""
         most = sizes.most_variants(self.engine.plan(self.width), self.engine.memory // 4)
-        return Engine(self.engine.program, batch_size=min(10, most), jit=backend.name() == "jax")
+        same = {"plans": self.engine.plans, "jit": backend.name() == "jax"}
+        return Engine(self.engine.program, batch_size=min(10, most), **same)
 
     def fingerprint(self) -> tuple[Any, ...]:
         """What decides how the layers compute, and the values of weights that became constants."""

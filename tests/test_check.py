@@ -357,8 +357,9 @@ def test_the_check_keeps_to_the_budget(memory, variants):
     y = L.Conv1D(64, 21, padding="same", activation="relu")(y)
     ism = FastISM(randomize(keras.Model(x, L.GlobalMaxPooling1D()(y))), memory=memory, test_correctness=False)
     (prepared,) = ism._prepared.values()
-    assert prepared.checking.sizing.batch_size <= variants
-    assert (prepared.checking.sizing.batch_size == 10) == (memory == "4GB")
+    assert prepared.checking().sizing.batch_size <= variants
+    assert prepared.checking().plans is prepared.engine.plans, "else a long sequence's are held twice"
+    assert (prepared.checking().sizing.batch_size == 10) == (memory == "4GB")
 
 
 def test_random_numbers_that_go_on_are_found_out():
