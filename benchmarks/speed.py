@@ -7,6 +7,7 @@ Run from the repository root::
 
     python -m benchmarks.speed                  # measure, write benchmarks/results/speed.json, print a table
     python -m benchmarks.speed --quick          # a small setting: does it work?
+    python -m benchmarks.speed --output benchmarks/results/speed_epyc.json    # of another computer: a table of its own
     python -m benchmarks.speed --merge --models bpnet    # measure BPNet anew, keep the file's other results
     python -m benchmarks.speed --device gpu     # on a GPU, without and with TF32; benchmarks/results/speed_gpu.json
     python -m benchmarks.speed --table          # print the table of an existing file
@@ -244,6 +245,18 @@ def _parse_batch(_: click.Context, __: click.Parameter, value: str) -> int | str
     raise click.BadParameter(f"{value!r} is neither 'auto' nor a positive number.")
 
 
+def _places(output: Path, device: str) -> dict[tuple[Path, str], shared.Table]:
+    """Where tables of a file belong: of ``speed_NAME.json``, of another computer, into a table of that name."""
+    name, _, other = output.stem.partition("_")
+    if name == NAME and other and device == devices.CPU:
+        return {(PERFORMANCE, f"{NAME}-{other}"): table}
+    return {
+        (PERFORMANCE, NAME): table,
+        (PERFORMANCE, "rates"): rates,
+        (README, NAME): lambda report: table(report, SHORT),
+    }
+
+
 @click.command()
 @shared.models(MODELS)
 @shared.backends
@@ -266,12 +279,7 @@ def _parse_batch(_: click.Context, __: click.Parameter, value: str) -> int | str
 def main(**options: Any) -> None:
     """Time FastISM against the model's own predict, on every installed backend."""
     output, device = shared.place(options, NAME), options["device"]
-    places = {
-        (PERFORMANCE, NAME): table,
-        (PERFORMANCE, "rates"): rates,
-        (README, NAME): lambda report: table(report, SHORT),
-    }
-    if shared.shown(options, output, table, places):
+    if shared.shown(options, output, table, _places(output, device)):
         return
     quick = options["quick"]
     defaults = {"length": 200, "repeats": 1, "sample": 64} if quick else {"length": None, "repeats": 3, "sample": 1024}

@@ -287,6 +287,23 @@ def test_documents_show_what_the_file_holds(speed, name):
     assert pages.between("speed", text) in document.read_text(encoding="utf-8")
 
 
+def test_another_computer_has_a_table_of_its_own(speed, report, tmp_path, monkeypatch):
+    page, file = tmp_path / "performance.md", tmp_path / "speed_slow.json"
+    page.write_text(pages.between("speed", "as it is") + pages.between("speed-slow", ""))
+    file.write_text(json.dumps(report))
+    monkeypatch.setattr(speed, "PERFORMANCE", page)
+    monkeypatch.setattr(speed, "README", page)
+    outcome = CliRunner().invoke(speed.main, ["--update-docs", "--device=cpu", f"--output={file}"])
+    assert outcome.exit_code == 0, outcome.output
+    assert page.read_text() == pages.between("speed", "as it is") + pages.between("speed-slow", speed.table(report))
+
+
+@pytest.mark.parametrize("file", sorted(pages.FOLDER.glob("speed_*.json")), ids=lambda path: path.stem)
+def test_documentation_shows_what_other_computers_gave(speed, file):
+    text = speed.table(json.loads(file.read_text(encoding="utf-8")))
+    assert pages.between(file.stem.replace("_", "-"), text) in pages.PERFORMANCE.read_text(encoding="utf-8")
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not forget a peak")
 def test_a_peak_is_forgotten():
     """Else what making a model took would count as what FastISM takes of a budget."""
