@@ -77,10 +77,12 @@ def variants(**given: Any) -> None:
         found = score_variants(
             scorer, given["genome"], given["vcf"], report, side=given["side"], strict=given["strict"]
         )
-        with tqdm(unit="variants", desc="FastISM", disable=not given["progress"]) as bar:
+        total = _count(given["vcf"]) if given["progress"] else None
+        with tqdm(total=total, unit="variants", desc="FastISM", disable=not given["progress"]) as bar:
             for batch in found:
                 yield batch
                 bar.update(len(batch["pos"]))
+            bar.total = bar.n  # without those that had no place
         if not report.kept:
             raise NothingLeft(report)  # within the writing, so that no file is left
 
@@ -114,3 +116,11 @@ def variants(**given: Any) -> None:
         raise click.exceptions.Exit(shared.NOTHING_DONE) from error
     click.echo(str(report))
     click.echo(f"{output}: {report.kept} variants in {shared.duration(time.perf_counter() - begun)}")
+
+
+def _count(path: str) -> int | None:
+    """How many variants a file has; None for a pipe, which can be read only once."""
+    from fastism.regions import Report
+    from fastism.vcf import read_variants
+
+    return sum(1 for _ in read_variants(path, report=Report("variants"))) if Path(path).is_file() else None
