@@ -92,7 +92,7 @@ class Chunks:
         self._begin = 0  # the first group that was not sent
         self._shapes: dict[int, Shape] = {}
         self._pool: ThreadPoolExecutor | None = None
-        self._clock = 0.0
+        self._clock, self._before = 0.0, 0
 
     def run(self) -> None:
         """Run all; where calls return at once, each is under way while the one before is fetched and written."""
@@ -148,10 +148,11 @@ class Chunks:
             return False
         now = time.perf_counter()
         seconds = now - self._clock
-        if took is not None:  # of two at a time, each takes twice as long
-            seconds = took / 2 if beside else None
+        if took is not None:  # of two at a time, each takes twice as long, and more beside one that fills the cache
+            alike = latest is not None and self._before == chunk.wanted == latest.wanted
+            seconds = took / 2 if beside and alike else None
         self._note(chunk, seconds)
-        self._clock = now
+        self._clock, self._before = now, chunk.wanted
         if self.progress is not None:
             self.progress(done)
         return True

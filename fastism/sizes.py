@@ -100,7 +100,7 @@ def chunk_bounds(plan: Plan, memory: int, *, one_by_one: bool) -> tuple[int, int
         # op by op, and on TensorFlow, small chunks lose more in calls than they gain in cache; JAX asks for all its
         # memory at once
         cache = CHUNK_BYTES * (2 if one_by_one or backend.name() == "tensorflow" else 1)
-        least = max(12 if backend.name() == "jax" else 24, worth_sharing(plan))
+        least = max(24 if one_by_one else 12, worth_sharing(plan))
         start = max(cache // largest_window(plan), least)
     return min(start, most), min(LEAST_VARIANTS, most), most
 

@@ -8,7 +8,7 @@ from fastism import backend, sizes
 from fastism.compiled import Plans, Shape, Stretch
 from fastism.mutations import Groups
 from fastism.stretches import Division, divide
-from fastism.tuning import Tuner
+from fastism.tuning import RUN, Tuner
 
 #: Sequences that are predicted whole at once, at most.
 MOST_WHOLE = 64
@@ -151,7 +151,8 @@ class Sizing:
         key = (width, members)
         if key not in self.tuners:
             bounds = sizes.chunk_bounds(self.plans.of(width), self.memory, one_by_one=self.mode == backend.EAGER)
-            self.tuners[key] = Tuner(*(max(1, size // members) for size in bounds))
+            pairs = self.mode == backend.XLA and backend.runs_two_at_once()
+            self.tuners[key] = Tuner(*(max(1, size // members) for size in bounds), run=RUN if pairs else 1)
         return self.tuners[key]
 
     def _too_large(self, what: str) -> str:

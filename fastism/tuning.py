@@ -9,6 +9,8 @@ from collections import defaultdict
 HOPE = 0.1
 #: Chunks of each size that are timed.
 SAMPLES = 5
+#: Chunks of one size in turn where two run at a time: the first and the last have one of another size beside them.
+RUN = 5
 
 
 class Tuner:
@@ -22,29 +24,32 @@ class Tuner:
     Args:
         start: Size of the first chunks.
         least, most: Bounds of the sizes.
+        run: Chunks of one size before it is the other's turn.
 
     Attributes:
         best: The fastest size so far.
     """
 
-    def __init__(self, start: int, least: int, most: int):
+    def __init__(self, start: int, least: int, most: int, *, run: int = 1):
         self.best, self.least, self.most = start, least, most
         self._trial: int | None = None
+        self._run, self._turn = run, 0
         self._compiling = 0.0
         self._times: dict[int, list[float]] = defaultdict(list)
         self._spent = 0.0
         self._lock = threading.Lock()
 
     def propose(self, left: int) -> int:
-        """The size for the next chunk, where ``left`` is still to be done."""
+        """The size for the next chunk, where ``left`` is still to be done; 0 where nothing is told of what it takes."""
         with self._lock:
             if self._trial is None and len(self._times[self.best]) >= SAMPLES:
-                self._trial = self._next(left)
+                self._trial, self._turn = self._next(left), 0
                 if self._trial is not None:
                     self._times[self.best].clear()
-            if self._trial is None or len(self._times[self._trial]) > len(self._times[self.best]):
+            if self._trial is None or left <= 0:
                 return self.best
-            return self._trial
+            self._turn += 1
+            return self.best if (self._turn - 1) // self._run % 2 else self._trial
 
     def note(self, size: int, seconds: float, *, fresh: bool = False) -> None:
         """A chunk of a size took some time; if it was ``fresh``, with compiling."""
@@ -83,7 +88,8 @@ class Tuner:
         known = [s for s, times in self._times.items() if len(times) >= SAMPLES]
         sizes = (max(self.best // 2, self.least), min(self.best * 2, self.most))
         size = next((s for s in sizes if not any(0.75 < s / k < 1.5 for k in known)), None)
-        if size is None or left <= SAMPLES * (size + self.best):
+        each = -(-SAMPLES // max(self._run - 2, 1)) * self._run
+        if size is None or left <= each * (size + self.best):
             return None
         return size if HOPE * max(self._spent, self._rate(self.best) * left) > self._compiling else None
 

@@ -16,20 +16,26 @@ from fastism import FastISM, NaiveISM, backend, chunks
 from fastism.compiled import FEW
 from fastism.sizes import even
 from fastism.testing import randomize
-from fastism.tuning import SAMPLES, Tuner
+from fastism.tuning import RUN, SAMPLES, Tuner
 
 X = np.eye(4, dtype=keras.config.floatx())[np.random.default_rng(0).integers(0, 4, (3, 60))]
 
 
-def settle(cost, *, start, least=6, most=512, compiling=0.0, left=10**9, chunks=80):
-    """The sizes that a tuner proposes where a variant in a chunk of a size costs ``cost(size)``."""
-    tuner, seen, proposed = Tuner(start, least, most), set(), []
+def settle(cost, *, start, least=6, most=512, compiling=0.0, left=10**9, chunks=80, run=1):
+    """The sizes that a tuner proposes where a variant in a chunk of a size costs ``cost(size)``.
+
+    In runs, a chunk with one of another size beside it is not noted.
+    """
+    tuner, seen, proposed = Tuner(start, least, most, run=run), set(), []
     for _ in range(chunks):
-        size = tuner.propose(left)
+        proposed.append(tuner.propose(left))
+        *_, before, size, after = [None, None, *proposed] if run > 1 else [None, proposed[-1], None]
+        if size is None:
+            continue
         fresh = size not in seen
-        tuner.note(size, cost(size) * size + fresh * compiling, fresh=fresh)
         seen.add(size)
-        proposed.append(size)
+        if fresh or run == 1 or before == size == after:
+            tuner.note(size, cost(size) * size + fresh * compiling, fresh=fresh)
     return proposed
 
 
@@ -38,6 +44,22 @@ def test_it_finds_the_fastest_size(start, best):
     proposed = settle(lambda size: 1 + abs(np.log2(size / best)), start=start)
     assert proposed[-1] == best
     assert len(set(proposed)) <= 6
+
+
+@pytest.mark.parametrize(("start", "best"), [(24, 6), (24, 24), (24, 96)])
+def test_it_finds_the_fastest_of_sizes_that_run_in_pairs(start, best):
+    proposed = settle(lambda size: 1 + abs(np.log2(size / best)), start=start, run=RUN, chunks=200)
+    assert proposed[-1] == best
+    turns = [len(list(same)) for size, same in itertools.groupby(proposed) if size != start]
+    assert best != start or set(turns) == {RUN}
+
+
+def test_where_nothing_is_told_the_best_is_taken():
+    tuner = Tuner(24, 6, 512)
+    for _ in range(SAMPLES):
+        tuner.note(tuner.propose(10**9), 1.0)
+    assert tuner.propose(10**9) == 12
+    assert {tuner.propose(0) for _ in range(10)} == {24}
 
 
 def test_it_stays_within_its_bounds():
@@ -186,6 +208,24 @@ def test_two_chunks_at_a_time_give_the_same(monkeypatch):
     assert threads - {threading.get_ident()}
     assert [seconds for seconds, fresh in noted if not fresh] == [7.0 / 2] * (len(noted) - 1)
     assert 180 // 8 - 4 <= len(noted) <= 180 // 8
+
+
+def test_a_chunk_beside_one_of_another_size_tells_nothing(monkeypatch):
+    if keras.backend.backend() == "torch":
+        pytest.skip("on torch chunks run one by one")
+    sizes, noted = itertools.cycle([4, 8, 8, 8, 8, 4]), []
+    timed = chunks._timed
+    monkeypatch.setattr(chunks, "_timed", lambda *args: (timed(*args)[0], 7.0))
+    monkeypatch.setattr(Tuner, "propose", lambda self, left: next(sizes))
+    monkeypatch.setattr(Tuner, "note", lambda self, size, seconds, *, fresh=False: noted.append((size, fresh)))
+    x = keras.Input((60, 4))
+    model = randomize(keras.Model(x, L.Dense(2)(L.Flatten()(L.Conv1D(5, 7, activation="relu")(x)))))
+    ism = FastISM(model, test_correctness=False, jit=True)
+    ism.saturate(X)
+    noted.clear()
+    ism.saturate(X)  # all is compiled by now
+    assert noted
+    assert set(noted) == {(8, False)}
 
 
 def test_what_is_set_for_one_thread_holds_in_those_that_run_chunks():
