@@ -165,7 +165,7 @@ def _memory(results: Results) -> str:
     head = [
         "model",
         "backend",
-        "budget",
+        "budgets",
         "sequences",
         "cache of all at once, MiB",
         "results, MiB",
@@ -174,29 +174,37 @@ def _memory(results: Results) -> str:
         "mutants a second",
         "of those with the largest",
     ]
-    largest: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    alike: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for r in results:
-        key = (r["model"], r["backend"], r["over"])
-        if key not in largest or r["budget_mib"] > largest[key]["budget_mib"]:
-            largest[key] = r
-    rows = [_memory_row(r, largest[r["model"], r["backend"], r["over"]]) for r in results]
-    return markdown(head, rows, head[3:])
+        alike.setdefault((r["model"], r["backend"], r["over"]), []).append(r)
+    return markdown(head, [_memory_row(sorted(same, key=_budget)) for same in alike.values()], head[3:])
 
 
-def _memory_row(r: Mapping[str, Any], largest: Mapping[str, Any]) -> list[str]:
-    unknown = r["increase_mib"] is None
+def _budget(result: Mapping[str, Any]) -> float:
+    return result["budget_mib"]
+
+
+def _memory_row(same: Results) -> list[str]:
+    """One row for all budgets of a model on a backend, from the smallest to the largest."""
+    known, largest = [r for r in same if r["increase_mib"] is not None], same[-1]
     return [
-        CASES[r["model"]].title,
-        r["backend"],
-        r["budget"],
-        f"{r['sequences']}",
-        f"{r['cached_mib']:.0f}",
-        f"{r['results_mib']:.0f}",
-        "" if unknown else f"{r['increase_mib']:.0f}",
-        "" if unknown else f"{100 * r['of_budget']:.0f} %",
-        number(r["per_second"]),
-        "" if r is largest else f"{r['per_second'] / largest['per_second']:.2f}",
+        CASES[largest["model"]].title,
+        largest["backend"],
+        _beside(r["budget"] for r in same),
+        _beside(f"{r['sequences']}" for r in same),
+        _beside(f"{r['cached_mib']:.0f}" for r in same),
+        _beside(f"{r['results_mib']:.0f}" for r in same),
+        _beside(f"{r['increase_mib']:.0f}" for r in known),
+        _beside(f"{100 * r['of_budget']:.0f} %" for r in known),
+        _beside(number(r["per_second"]) for r in same),
+        " / ".join(f"{r['per_second'] / largest['per_second']:.2f}" for r in same[:-1]),
     ]
+
+
+def _beside(cells: Iterable[str]) -> str:
+    """What differs by budget, side by side; once where it is the same for all."""
+    found = list(cells)
+    return " / ".join(found[:1] if len(set(found)) == 1 else found)
 
 
 _TABLES = {"length": _length, "sequences": _sequences, "memory": _memory}

@@ -90,7 +90,10 @@ def test_tables_show_what_was_measured_and_what_failed(run, found):
     text = scaling_table.tables(found)
     assert text in run[0].output
     assert f"| {BACKEND} | FastISM | " in text
-    assert text.count("| 1MB | ") == 2
+    rows = [line.split(" | ") for line in text.splitlines() if " | 1MB / 2MB | " in line]
+    small, large = (r["per_second"] for r in found["memory"]["results"][:2])
+    assert len(rows) == 2
+    assert [rows[0][3], rows[0][-1]] == ["1", f"{small / large:.2f} |"]
     (again,) = [r for r in found["length"]["results"] if r["length"] == 40]
     changed = copy.deepcopy(found)
     changed["length"]["results"] = [again | {"agrees": False}, again | {"error": "no | such", "backend": "jax"}]
