@@ -105,20 +105,18 @@ class Naive:
     ):
         self._model, self._total = model, len(cells)
         self.candidates: list[dict[str, Any]] = []
+        probes: dict[int, Any] = {}
         for batch in sorted(batches):
-            probe = mutants(x, spread(cells, min(4 * batch, max(batches))))
+            probe = probes[batch] = mutants(x, spread(cells, min(4 * batch, max(batches))))
             _, first = timed(self._run, probe[:batch], batch)
             self._warm(probe, batch)
-            _, taken = timed(self._run, probe, batch)
-            rate = taken / len(probe)
+            rate = self._rate(probe, batch)
             self.candidates.append({"batch_size": batch, "first_s": first, "seconds_per_variant": rate})
             if rate > 1.3 * min(c["seconds_per_variant"] for c in self.candidates):
                 break  # larger ones do no better
         for candidate in self.candidates:  # once more, so that a busy moment does not choose
-            batch = candidate["batch_size"]
-            probe = mutants(x, spread(cells, min(4 * batch, max(batches))))
-            _, taken = timed(self._run, probe, batch)
-            candidate["seconds_per_variant"] = min(candidate["seconds_per_variant"], taken / len(probe))
+            rate = self._rate(probes[candidate["batch_size"]], candidate["batch_size"])
+            candidate["seconds_per_variant"] = min(candidate["seconds_per_variant"], rate)
         best = min(self.candidates, key=lambda c: c["seconds_per_variant"])
         self.batch_size = int(best["batch_size"])
         if sample is not None and seconds is not None:
@@ -141,6 +139,10 @@ class Naive:
 
     def _run(self, batch: Any, size: int) -> Any:
         return self._model.predict(batch, batch_size=size, verbose=0)
+
+    def _rate(self, probe: Any, batch: int) -> float:
+        """Seconds for each mutant."""
+        return timed(self._run, probe, batch)[1] / len(probe)
 
     def _warm(self, mutated: Any, batch: int) -> None:
         """Compile for a last batch that is not full, so that no timed run does."""
